@@ -1,0 +1,1 @@
+"""Faces: detection, tracking through gaps and cuts, alignment, masks and paste-back."""
