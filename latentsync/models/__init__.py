@@ -1,0 +1,1 @@
+"""Networks, torch only. Each module names its source."""
