@@ -1,0 +1,33 @@
+"""Windows of audio tokens on the video clock: ten rows around every frame's own time, at any frame rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from latentsync.audio.features import FeatureStream
+from latentsync.types import FEATURE_RATE
+
+ROWS_BEFORE = 4  # rows before the centre
+ROWS_AFTER = 5  # rows after the centre
+WINDOW_ROWS = ROWS_BEFORE + 1 + ROWS_AFTER
+CLOCK_SLACK = 1e-6  # rows: a frame time such as 7 / 25 s may fall a rounding error short of its row
+
+
+def centre_step(time_s: float) -> int:
+    """Row at a frame's time, `int(i * 50 / fps)` of the published windows for frame i at a constant rate."""
+    return int(time_s * FEATURE_RATE + CLOCK_SLACK)
+
+
+def window_steps(time_s: float, steps: int) -> torch.Tensor:
+    """time_s: seconds; steps: rows there are -> (10,) int64 row numbers, centre-4 .. centre+5, clamped to the ends."""
+    centre = centre_step(time_s)
+    return torch.arange(centre - ROWS_BEFORE, centre + ROWS_AFTER + 1).clamp(0, steps - 1)
+
+
+def audio_windows(stream: FeatureStream, times: Sequence[float]) -> torch.Tensor:
+    """times: (f,) seconds -> (f, n, d) float32, n = 10 * levels tokens a frame, step-major (levels run fastest)."""
+    centres = [centre_step(time) for time in times]
+    windows = [stream.rows(centre - ROWS_BEFORE, centre + ROWS_AFTER + 1) for centre in centres]
+    return torch.stack(windows).flatten(1, 2)
