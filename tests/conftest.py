@@ -1,0 +1,81 @@
+"""What tests of several rooms share: where stored answers and real clips lie, and how many parity tests ran.
+
+Small stored answers live in `tests/data/parity`. The larger ones, the clips and the measuring networks live in a folder
+beside the checkout, `../shared`, or wherever the environment variable LATENTSYNC_SHARED points. Tests that need what is
+not there are skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+LOCAL_PARITY = TESTS / "data" / "parity"
+
+
+def pytest_configure() -> None:
+    # No test reaches for the network; a test of the hub's own behaviour sets this itself.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def shared_dir() -> Path:
+    """The folder with the large material; it need not exist."""
+    return Path(os.environ.get("LATENTSYNC_SHARED") or TESTS.parent.parent / "shared")
+
+
+class MaterialFolder:
+    """Folders searched in order: `folder / "name"` is the first that has it, and skips the test where none has."""
+
+    def __init__(self, *folders: Path):
+        self.folders = folders
+
+    def __truediv__(self, name: str) -> Path:
+        for folder in self.folders:
+            if (folder / name).exists():
+                return folder / name
+        looked = " or ".join(str(folder) for folder in self.folders)
+        pytest.skip(f"{name} is in neither {looked} (LATENTSYNC_SHARED names another place)")
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> MaterialFolder:
+    """Stored answers of the public networks: `parity_dir / "mask_256.npy"`."""
+    return MaterialFolder(LOCAL_PARITY, shared_dir() / "parity")
+
+
+def _shared_folder(name: str) -> Path:
+    folder = shared_dir() / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not exist (LATENTSYNC_SHARED names another place)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips_dir() -> Path:
+    """Real clips of people speaking."""
+    return _shared_folder("clips")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Small real networks for measuring."""
+    return _shared_folder("weights")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "parity_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.parity)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    def parity(outcome: str) -> int:
+        reports = terminalreporter.stats.get(outcome, [])
+        return sum("parity" in getattr(report, "keywords", ()) for report in reports)
+
+    passed, failed, skipped = parity("passed"), parity("failed") + parity("error"), parity("skipped")
+    terminalreporter.write_line(f"parity tests: {passed} passed, {failed} failed, {skipped} skipped")
