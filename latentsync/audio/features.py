@@ -72,6 +72,10 @@ class PieceLayout:
         """First row and one past the last row that piece `index` computes."""
         return index * self.hop, min(index * self.hop + self.rows, steps)
 
+    def holding(self, first: int, last: int, steps: int) -> range:
+        """Indices of the pieces that hold any of the rows `first` to `last`."""
+        return range(max(0, (first - self.rows) // self.hop + 1), min((last - 1) // self.hop + 1, self.count(steps)))
+
     def used(self, index: int, steps: int) -> tuple[int, int]:
         """The part of `piece(index, steps)` whose rows count: from where the piece before begins to fade."""
         start, stop = self.piece(index, steps)
@@ -114,7 +118,7 @@ class FeatureStream:
 
     def _inner_rows(self, first: int, last: int) -> torch.Tensor:
         out = None
-        for index in range(self._layout.count(self._steps)):
+        for index in self._layout.holding(first, last, self._steps):
             start, stop = self._layout.used(index, self._steps)
             start, stop = max(start, first), min(stop, last)
             if start >= stop:

@@ -16,6 +16,16 @@ HOP = 160  # samples, 10 ms
 COLUMN_RATE = AUDIO_SAMPLE_RATE // HOP  # 100 columns a second
 SCAN_COLUMNS = 3000  # columns computed at once when a whole file is scanned: 30 s
 POWER_FLOOR = 1e-10
+WHISPER_RANGE = 8.0  # log10 power below the file's maximum that is kept
+
+SYNCNET_N_FFT = 800  # samples, 50 ms
+SYNCNET_HOP = 200  # samples, 12.5 ms: 80 columns a second
+SYNCNET_BAND = (55.0, 7600.0)  # Hz
+PRE_EMPHASIS = 0.97
+SYNCNET_FLOOR = 1e-5  # magnitude, -100 dB
+SYNCNET_REFERENCE_DB = 20.0
+SYNCNET_RANGE_DB = 100.0
+SYNCNET_PEAK = 4.0  # the mel lies in [-4, 4]
 
 LOG_MEL_FLOOR = -7.0  # log10 power, where the room's noise lies in most recordings
 LOG_MEL_CENTRE = -3.0  # log10 power; clear speech spans about -6 to 1
@@ -69,3 +79,57 @@ def log_mel(waveform: np.ndarray) -> torch.Tensor:
     """
     mel = LogMel(ArrayWaveform(waveform))
     return mel.read(0, mel.columns)
+
+
+class WhisperLogMel:
+    """Whisper's log-mel of a whole source: its range hangs on the file's maximum, found by a first streaming pass."""
+
+    def __init__(self, source: WaveformSource, n_mels: int = N_MELS):
+        """n_mels: 80, or 128 for the largest networks. Audio too short for one column counts as padded with zeros."""
+        self._source, self._n_mels = source, n_mels
+        self._samples = max(len(source), N_FFT // 2 + 1)
+        self.columns = self._samples // HOP
+        scan = range(0, self.columns, SCAN_COLUMNS)
+        self._maximum = max(float(self._columns(a, min(a + SCAN_COLUMNS, self.columns)).max()) for a in scan)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Columns `start` to `stop`: (n_mels, stop - start) float32; past the file's end they are zero."""
+        out = torch.zeros(self._n_mels, stop - start)
+        last = min(stop, self.columns)
+        if start < last:
+            log_power = self._columns(start, last).clamp(min=self._maximum - WHISPER_RANGE)
+            out[:, : last - start] = (log_power + 4.0) / 4.0
+        return out
+
+    def _columns(self, start: int, stop: int) -> torch.Tensor:
+        return _log_power(self._reflected(start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2), self._n_mels)
+
+    def _reflected(self, start: int, stop: int) -> np.ndarray:
+        """Samples `start` to `stop` of the waveform mirrored at its first and its last sample."""
+        end = self._samples
+        before = self._source.read(1, 1 + max(0, -start))[::-1]
+        inside = self._source.read(max(0, start), min(stop, end))
+        after = self._source.read(end - 1 - max(0, stop - end), end - 1)[::-1]
+        return np.concatenate([before, inside, after])
+
+
+def whisper_log_mel(waveform: np.ndarray, n_mels: int = N_MELS) -> torch.Tensor:
+    """waveform: (samples,) float32 at 16 kHz -> (n_mels, samples // 160) at 100 Hz (openai/whisper `audio.py`).
+
+    `(max(log10 power, maximum of the file - 8) + 4) / 4`.
+    """
+    mel = WhisperLogMel(ArrayWaveform(waveform), n_mels)
+    return mel.read(0, mel.columns)
+
+
+def syncnet_mel(waveform: np.ndarray) -> torch.Tensor:
+    """waveform: (samples,) float32 at 16 kHz -> (80, 1 + samples // 200) at 80 Hz in [-4, 4], for SyncNet.
+
+    Pre-emphasis, magnitudes of frames centred with zeros at the ends, decibels (Wav2Lip's `audio.py`).
+    """
+    emphasised = np.append(waveform[:1], waveform[1:] - PRE_EMPHASIS * waveform[:-1]).astype(np.float32)
+    spectrum = _spectrum(np.pad(emphasised, SYNCNET_N_FFT // 2), SYNCNET_N_FFT, SYNCNET_HOP)
+    magnitude = mel_filters(SYNCNET_N_FFT, N_MELS, *SYNCNET_BAND) @ spectrum
+    decibels = 20.0 * magnitude.clamp(min=SYNCNET_FLOOR).log10() - SYNCNET_REFERENCE_DB
+    scaled = 2 * SYNCNET_PEAK * (decibels + SYNCNET_RANGE_DB) / SYNCNET_RANGE_DB - SYNCNET_PEAK
+    return scaled.clamp(-SYNCNET_PEAK, SYNCNET_PEAK)
