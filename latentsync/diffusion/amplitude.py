@@ -1,8 +1,8 @@
 """How far the mouth moves: one knob, 0.5 to 1.5, and the guidance it becomes.
 
 At every step the network predicts for up to three kinds of audio tokens: zeros (no audio known), digital silence
-(a closed mouth), and the speech. Classifier-free guidance (Ho and Salimans 2022, equation 6) goes from zeros towards the
-audio; amplitude replaces the audio's prediction by a point on the line from silence's through speech's:
+(a closed mouth), and the speech. Classifier-free guidance (Ho and Salimans 2022, equation 6) goes from zeros towards
+the audio; amplitude replaces the audio's prediction by a point on the line from silence's through speech's:
 
     pred = pred_0 + g * (pred_silence + a * (pred_speech - pred_silence) - pred_0)
 

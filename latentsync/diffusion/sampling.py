@@ -45,8 +45,8 @@ def guided_prediction(
         timestep.to(parameter.device),
         encoder_hidden_states=rearrange(tokens, "b f n d -> (b f) n d").to(parameter),
     ).sample.float()
-    weights = [weight for weight, _ in conditions.branches]
-    return sum(w * p for w, p in zip(weights, predictions.chunk(len(weights)), strict=True))
+    weights = torch.tensor([weight for weight, _ in conditions.branches], device=predictions.device)
+    return torch.einsum("k, k b c f h w -> b c f h w", weights, predictions.unflatten(0, (len(weights), -1)))
 
 
 @torch.no_grad()
