@@ -1,4 +1,4 @@
-"""Paste-back: parity of the published one; the product's own leaves the rest alone, hides its border, does not flicker."""
+"""Paste-back: parity of the published one; the product's own leaves the rest alone and does not flicker."""
 
 from __future__ import annotations
 
