@@ -85,11 +85,16 @@ def correlations(pair: Pair, gaps: np.ndarray, times: np.ndarray) -> dict[str, f
     return {"r_target": target, "r_leak": leak}
 
 
+def dub_pair(pair: Pair, dubber: Dubber, **more: Any) -> Path:
+    """The file of a pair's dub, made if it is missing; `more`: options beside the dubber's own."""
+    speech = common.clip(pair.speech)
+    audio = speech if pair.seconds is None else speech_of(speech, pair.seconds)
+    return dubber(common.clip(pair.video), audio, pair.name, **more)
+
+
 def measure_dub(pair: Pair, dubber: Dubber) -> dict[str, float]:
     """Dub a pair and measure the file."""
-    video, speech = common.clip(pair.video), common.clip(pair.speech)
-    audio = speech if pair.seconds is None else speech_of(speech, pair.seconds)
-    dubbed = dubber(video, audio, pair.name)
+    video, dubbed = common.clip(pair.video), dub_pair(pair, dubber)
     made = mouth_track(dubbed)
     pictures = compare(video, dubbed, common.mouths_of(video, pair.seconds))
     return {

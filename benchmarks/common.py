@@ -100,6 +100,13 @@ def waveform_of(path: Path, seconds: float | None = None) -> np.ndarray:
         return waveform.read(0, len(waveform))
 
 
+def frame_count(path: Path) -> int:
+    """How many frames a file decodes to."""
+    from latentsync.media.reader import VideoReader
+
+    return sum(1 for _ in VideoReader(path).frames())
+
+
 class Measurements:
     """Finished measurements, one JSON object a line; a script that is run again does only what is missing."""
 

@@ -48,7 +48,7 @@ class Dubber:
         out = common.WORK / "dubs" / self.key(**more) / f"{name}.mp4"
         if not out.exists():
             out.parent.mkdir(parents=True, exist_ok=True)
-            self.pipeline.dub(video, audio, out, **options)
+            self.pipeline.dub(video, audio, out, progress=False, **options)
         return out
 
     def key(self, **more: Any) -> str:
