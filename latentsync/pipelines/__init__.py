@@ -1,0 +1,1 @@
+"""Pipelines: read -> track -> align -> encode -> denoise -> decode -> paste -> write, as one stream."""
