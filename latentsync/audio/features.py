@@ -14,6 +14,8 @@ from torch import nn
 KEPT_PIECES = 2  # rows inside a cross-fade need two pieces at once, no row needs more
 LOCAL_PIECE_ROWS = 500  # 10 s at 50 rows a second
 
+PUBLISHED_WINDOW = (4, 5)  # rows before and after the one at a frame's time: ten tokens a level
+
 RowComputer = Callable[[int, int], torch.Tensor]
 """`(start, stop) -> (stop - start, levels, d)` float32: these rows, as a network sees them that sees no others."""
 
@@ -94,9 +96,12 @@ class PieceLayout:
 class FeatureStream:
     """Feature rows of one waveform, computed on demand; memory does not grow with the waveform's length."""
 
-    def __init__(self, steps: int, layout: PieceLayout, compute: RowComputer):
-        """steps: rows in all, at least 1. compute: one piece's rows, see `RowComputer`."""
+    def __init__(
+        self, steps: int, layout: PieceLayout, compute: RowComputer, window: tuple[int, int] = PUBLISHED_WINDOW
+    ):
+        """steps: rows in all, at least 1. compute: one piece's rows, see `RowComputer`. window: see `AudioEncoder`."""
         assert steps >= 1
+        self.window = window
         self._steps, self._layout, self._compute = steps, layout, compute
         self._pieces: OrderedDict[int, torch.Tensor] = OrderedDict()
 
@@ -145,7 +150,12 @@ class FeatureStream:
 
 
 def local_stream(
-    steps: int, compute: RowComputer, *, margin: int, piece_rows: int = LOCAL_PIECE_ROWS
+    steps: int,
+    compute: RowComputer,
+    *,
+    margin: int,
+    piece_rows: int = LOCAL_PIECE_ROWS,
+    window: tuple[int, int] = PUBLISHED_WINDOW,
 ) -> FeatureStream:
     """Stream of a network whose rows depend on at most `margin` rows to either side, and not on their position.
 
@@ -157,12 +167,15 @@ def local_stream(
         first, last = max(start - margin, 0), min(stop + margin, steps)
         return compute(first, last)[start - first : stop - first]
 
-    return FeatureStream(steps, PieceLayout(rows=piece_rows, hop=piece_rows, fade=0), piece)
+    return FeatureStream(steps, PieceLayout(rows=piece_rows, hop=piece_rows, fade=0), piece, window)
 
 
 @runtime_checkable
 class AudioEncoder(Protocol):
-    """Waveform -> rows of features. Rows lie `1 / rate` seconds apart and have `levels` vectors of `width` each."""
+    """Waveform -> rows of features. Rows lie `1 / rate` seconds apart and have `levels` vectors of `width` each.
+
+    Its streams carry `window`, the rows before and after a frame's own row that the frame's tokens are taken from.
+    """
 
     width: int
     levels: int

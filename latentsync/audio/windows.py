@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from latentsync.audio.features import FeatureStream
+from latentsync.audio.features import PUBLISHED_WINDOW, FeatureStream
 from latentsync.types import FEATURE_RATE
 
-ROWS_BEFORE = 4  # rows before the centre
-ROWS_AFTER = 5  # rows after the centre
+ROWS_BEFORE, ROWS_AFTER = PUBLISHED_WINDOW
 WINDOW_ROWS = ROWS_BEFORE + 1 + ROWS_AFTER
 CLOCK_SLACK = 1e-6  # rows: a frame time such as 7 / 25 s may fall a rounding error short of its row
 
@@ -27,7 +26,11 @@ def window_steps(time_s: float, steps: int) -> torch.Tensor:
 
 
 def audio_windows(stream: FeatureStream, times: Sequence[float]) -> torch.Tensor:
-    """times: (f,) seconds -> (f, n, d) float32, n = 10 * levels tokens a frame, step-major (levels run fastest)."""
+    """times: (f,) seconds -> (f, n, d) float32, n = rows * levels tokens a frame, step-major (levels run fastest).
+
+    The stream's encoder says how many rows a frame takes: ten in the published networks.
+    """
+    before, after = stream.window
     centres = [centre_step(time) for time in times]
-    windows = [stream.rows(centre - ROWS_BEFORE, centre + ROWS_AFTER + 1) for centre in centres]
+    windows = [stream.rows(centre - before, centre + after + 1) for centre in centres]
     return torch.stack(windows).flatten(1, 2)

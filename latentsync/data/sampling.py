@@ -1,0 +1,57 @@
+"""Which frames and windows a training step sees: every sample is a function of (seed, index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from latentsync.data.crops import ClipCrops
+from latentsync.types import WINDOW_FRAMES
+
+REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
+
+
+def sample_generator(seed: int, index: int) -> np.random.Generator:
+    """The random numbers of one sample, the same on any number of workers."""
+    return np.random.default_rng((seed, index))
+
+
+def pixels(crops: np.ndarray) -> torch.Tensor:
+    """uint8 crops (..., h, w, 3) -> float32 (..., 3, h, w) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(crops, -1, -3))).float() / 127.5 - 1
+
+
+def group_of(name: str) -> str:
+    """Clips of one source share a name up to the first underscore; single-word names (GRID sentences) are one group."""
+    return name.split("_")[0] if "_" in name else "grid"
+
+
+def clip_weights(clips: list[ClipCrops], shares: dict[str, float]) -> np.ndarray:
+    """(clips,) probabilities. A group named in `shares` gets that share, spread by frames; the others split the rest."""
+    frames = np.array([float(clip.usable.sum()) ** 0.5 for clip in clips])
+    groups = [group_of(clip.name) if group_of(clip.name) in shares else "" for clip in clips]
+    rest = 1 - sum(shares[name] for name in set(groups) if name)
+    weights = np.zeros(len(clips))
+    for name in set(groups):
+        members = np.array([group == name for group in groups])
+        weights[members] = (shares[name] if name else rest) * frames[members] / frames[members].sum()
+    return weights / weights.sum()
+
+
+class FrameSampler:
+    """Single frames for the autoencoder."""
+
+    def __init__(self, clips: list[ClipCrops], seed: int, shares: dict[str, float] | None = None) -> None:
+        self.clips, self.seed = clips, seed
+        self.weights = clip_weights(clips, shares or {})
+        self.usable = [np.flatnonzero(clip.usable) for clip in clips]
+
+    def images(self, step: int, batch: int) -> torch.Tensor:
+        """(batch, 3, h, w) in [-1, 1], half of them mirrored."""
+        rng = sample_generator(self.seed, step)
+        chosen = rng.choice(len(self.clips), batch, p=self.weights)
+        frames = [self.clips[c].crops[rng.choice(self.usable[c])] for c in chosen]
+        mirrored = [frame[:, ::-1] if rng.random() < 0.5 else frame for frame in frames]
+        return pixels(np.stack(mirrored))
