@@ -88,7 +88,7 @@ def run_batch(
     for number, job in enumerate(jobs, 1):
         where = f"job {number} of {len(jobs)} (line {job.line}), '{job.out}'"
         try:
-            fingerprint = job.fingerprint(pipeline.digest)
+            fingerprint = job.fingerprint(pipeline.components.digest)
             if done.holds(fingerprint, job.out):
                 result.skipped.append(job.line)
                 tell(f"{where}: already done")

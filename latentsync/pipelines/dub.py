@@ -59,7 +59,7 @@ class DubbingPipeline:
         """
         place = choose_device(device)
         self.networks = Networks(components, place, choose_dtype(place, dtype), attention, low_memory)
-        self.name, self.digest = name, components.digest
+        self.components, self.name = components, name
         self._detector, self._tracker = detector, tracker
 
     @classmethod
@@ -155,7 +155,7 @@ class DubbingPipeline:
             audio=os.fspath(audio),
             out=os.fspath(out),
             checkpoint=self.name,
-            checkpoint_digest=self.digest,
+            checkpoint_digest=self.components.digest,
             device=str(self.networks.device),
             precision=precision_name(self.networks.dtype),
             options=options.as_json(),
