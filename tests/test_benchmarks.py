@@ -1,0 +1,76 @@
+"""The benchmark scripts: what they measure on is what they say, and each explains itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+SCRIPTS = ("articulation", "dub_clips", "memory", "seams", "amplitude")
+
+
+@pytest.fixture(autouse=True)
+def beside_the_scripts(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_the_held_out_list_is_what_its_rule_says(clips_dir: Path) -> None:
+    import common
+
+    stems = sorted(path.stem for path in (clips_dir / "grid_s1").glob("*.mp4"))
+    assert common.held_out() == stems[common.HELD_OUT_FIRST :: common.HELD_OUT_EVERY]
+
+
+def test_every_held_out_sentence_gives_its_speech_to_another_once() -> None:
+    import articulation
+    import common
+
+    pairs = articulation.grid_pairs(100)
+    assert sorted(pair.video for pair in pairs) == sorted(pair.speech for pair in pairs) == common.held_out()
+    assert not any(pair.own for pair in pairs)
+    assert articulation.grid_pairs(6) == pairs[:6]
+
+
+def test_no_speech_comes_from_a_clip_whose_mouth_may_not_belong_to_it() -> None:
+    import articulation
+
+    pairs = articulation.unseen_pairs(100)
+    assert {pair.video for pair in pairs} == set(articulation.UNSEEN)
+    assert not any(pair.own or pair.speech in articulation.UNSYNCED for pair in pairs)
+
+
+def test_joints_are_the_frames_over_which_windows_fade() -> None:
+    import seams
+
+    found = np.flatnonzero(seams.joints(40))
+    assert found.tolist() == [*range(12, 17), *range(24, 29), *range(36, 40)]
+    assert not seams.joints(16).any()
+
+
+def test_loudness_of_a_known_tone() -> None:
+    import baselines
+
+    tone = np.sqrt(2) * np.sin(2 * np.pi * 400 * np.arange(16_000) / 16_000)
+    tone[8_000:] = 0
+    assert baselines.loudness(tone, np.array([0.2, 0.5, 0.8])) == pytest.approx([1.0, np.sqrt(0.5), 0.0], abs=1e-3)
+
+
+def test_a_measurement_is_made_once(tmp_path: Path) -> None:
+    import common
+
+    common.Measurements(tmp_path / "m.jsonl").add(["a", "b"], {"r_target": 0.5})
+    again = common.Measurements(tmp_path / "m.jsonl")
+    assert again.get(["a", "b"])["r_target"] == 0.5 and again.get(["b", "a"]) is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_ends_with_a_command_to_run(script: str, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(script).main()
+    assert ended.value.code == 0
+    assert f"python benchmarks/{script}.py" in capsys.readouterr().out
