@@ -1,7 +1,7 @@
 """Speech networks of transformers as audio encoders: Whisper, HuBERT and wav2vec 2.0, in cross-faded pieces.
 
 Every piece starts the network's positions anew, so neighbouring pieces disagree by several times a normal step.
-A piece of 30 s therefore begins 10 s before the one ahead of it ends, and hands over linearly in that one's last second.
+A piece of 30 s therefore begins 10 s before the one ahead of it ends, and takes over linearly in its last second.
 """
 
 from __future__ import annotations
@@ -142,8 +142,10 @@ class WaveformTransformerEncoder(StreamedEncoder):
 
         @torch.no_grad()
         def piece(start: int, stop: int) -> torch.Tensor:
-            samples = waveform.read(start * self._stride, (stop - 1) * self._stride + self._field)
-            values = torch.from_numpy(samples)[None].to(weight)
+            end = (stop - 1) * self._stride + self._field
+            if stop == steps:  # samples after the last row's field still count in a norm over time
+                end = max(end, len(waveform))
+            values = torch.from_numpy(waveform.read(start * self._stride, end))[None].to(weight)
             states = self.module(values, output_hidden_states=True).hidden_states
             return torch.stack([states[level][0] for level in self.level_indices], dim=1).float()
 
@@ -188,7 +190,9 @@ def whisper_from_openai(checkpoint: Mapping[str, Any]) -> WhisperEncoder:
             encoder_ffn_dim=4 * dims["n_audio_state"],
         )
     except KeyError as missing:
-        raise CheckpointError(f"the OpenAI Whisper checkpoint's 'dims' lacks {missing}: take the original file") from None
+        raise CheckpointError(
+            f"the OpenAI Whisper checkpoint's 'dims' lacks {missing}: take the original file"
+        ) from None
     return _whisper_encoder(config, {_from_openai(name): tensor for name, tensor in _under("encoder.", state).items()})
 
 
@@ -222,7 +226,7 @@ def _whisper_encoder(config: WhisperConfig, state: Mapping[str, torch.Tensor]) -
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     faults = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
     faults += [f"surplus {name}" for name in sorted(found.keys() - wanted.keys())]
-    faults += [f"{n} is {found[n]}, not {wanted[n]}" for n in sorted(wanted.keys() & found.keys()) if found[n] != wanted[n]]
+    faults += [f"{n} is {shape}, not {wanted[n]}" for n, shape in found.items() if wanted.get(n, shape) != shape]
     if faults:
         raise CheckpointError(
             f"the Whisper checkpoint does not fit its own description ({len(faults)} faults: {'; '.join(faults[:5])}): "

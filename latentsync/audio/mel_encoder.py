@@ -12,7 +12,7 @@ from latentsync.types import FEATURE_RATE
 
 DILATIONS = (1, 2, 4, 8)  # rows; with kernels of 3 the blocks reach 15 rows to either side
 STEM_KERNEL = 5  # mel columns at 100 Hz, stride 2
-MARGIN = sum(DILATIONS) + 2  # rows that an output row depends on, to either side; 2 for the stem, rounded up
+MARGIN = sum(DILATIONS) + 2  # rows that an output row depends on, to either side: the blocks' and the stem's
 OWN_ROW = (0, 0)  # a frame takes the row at its own time: the context is inside it
 
 
@@ -50,14 +50,20 @@ class MelEncoder(StreamedEncoder):
         """mel: (b, 80, 2 * rows) log-mel at 100 Hz -> (b, rows, levels, width) at 50 Hz."""
         return self.head(self.hidden_rows(mel)).unflatten(-1, (self.levels, self.width))
 
+    def rows_with_context(self, mel: torch.Tensor) -> torch.Tensor:
+        """mel: (b, 80, 2 * (rows + 2 * MARGIN)), the columns of the rows wanted and of MARGIN more on either side.
+
+        returns: (b, rows, levels, width); none of these rows has seen the zeros that convolutions pad with
+        """
+        return self(mel)[:, MARGIN:-MARGIN]
+
     def stream(self, source: WaveformSource) -> FeatureStream:
-        """Rows of `source` on demand, equal to those of one pass over the whole of it."""
+        """Rows of `source` on demand, equal to those of one pass over the whole of it; outside it lies silence."""
         mel = LogMel(source)
 
         @torch.no_grad()
         def rows(start: int, stop: int) -> torch.Tensor:
-            weight = self.stem.weight
-            columns = mel.read(2 * start, 2 * stop).to(weight)
-            return self(columns[None])[0]
+            columns = mel.read(2 * (start - MARGIN), 2 * (stop + MARGIN)).to(self.stem.weight)
+            return self.rows_with_context(columns[None])[0]
 
-        return local_stream(mel.columns // 2, rows, margin=MARGIN, window=OWN_ROW)
+        return local_stream(mel.columns // 2, rows, margin=0, window=OWN_ROW)
