@@ -28,3 +28,11 @@ def mouth_box(landmarks: np.ndarray, margin: float = MOUTH_MARGIN) -> tuple[floa
     low, high = lips.min(axis=0), lips.max(axis=0)
     extra = margin * (high[0] - low[0])
     return (float(low[0] - extra), float(low[1] - extra), float(high[0] + extra), float(high[1] + extra))
+
+
+def lip_shape(landmarks: np.ndarray) -> np.ndarray:
+    """(40, 2): outer and inner lip points relative to the nose base, upright, as shares of the face's height."""
+    points = landmarks[list(OUTER_LIP + INNER_LIP)] - landmarks[NOSE_BASE]
+    down = (landmarks[CHIN] - landmarks[FOREHEAD]) / face_height(landmarks)
+    right = np.array([down[1], -down[0]])
+    return np.stack([points @ right, points @ down], axis=1) / face_height(landmarks)
