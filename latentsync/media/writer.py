@@ -1,0 +1,131 @@
+"""Writing the dubbed video: one encode, the source's clock, colours and size, the new sound, and an atomic finish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from latentsync.media.audio_track import AudioTrack
+from latentsync.media.codecs import choose_video_codec
+from latentsync.media.colors import apply_tags, from_rgb, output_tags
+from latentsync.media.containers import file_url
+from latentsync.media.outputs import PrivateFile, check_output, muxer_of, write_failure
+from latentsync.media.probe import probe_traits
+from latentsync.media.provenance import output_metadata
+from latentsync.types import InputError, VideoInfo
+
+# Arbitrary keys need a metadata table of their own in mp4 and mov; the index goes to the front so that playing can
+# start before the whole file is there.
+MP4_OPTIONS = {"movflags": "+faststart+use_metadata_tags"}
+
+
+class VideoWriter:
+    """Context manager; `write` takes pictures in order, leaving the block without an error publishes the file.
+
+    `path`: .mp4, .mov, .mkv or .webm. `source`: the video whose clock, colours and shape are kept. `audio`: any file
+    with sound, or None for none; it is cut at `audio_seconds` and at the end of the last picture. `events`: what could
+    not be kept. Raises InputError for whatever the user can do something about; then nothing new is left on disk.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        source: VideoInfo,
+        *,
+        audio: str | os.PathLike[str] | None,
+        audio_seconds: float | None = None,
+        quality: str = "high",
+        extra_metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self._source = Path(path), source
+        check_output(self.path, [source.path, audio])
+        muxer = muxer_of(self.path)
+        self._traits = probe_traits(source.path)
+        self._codec = choose_video_codec(muxer, source, quality)
+        self.events = list(self._codec.notes)
+        self._tags = output_tags(source)
+        self._private = PrivateFile(self.path)
+        self._container: Any = None
+        self._last_pts = -1
+        try:
+            self._open(muxer, output_metadata(self._traits.metadata, extra_metadata or {}))
+            self._track = AudioTrack(self._container, muxer, audio, audio_seconds) if audio is not None else None
+        except BaseException as error:
+            self._abort()
+            raise self._for_user(error) from error
+
+    def _open(self, muxer: str, metadata: dict[str, str]) -> None:
+        options = MP4_OPTIONS if muxer in ("mp4", "mov") else {}
+        self._container = av.open(file_url(self._private.path), "w", format=muxer, container_options=options)
+        self._container.metadata.update(metadata)
+        codec, source = self._codec, self._source
+        stream = self._container.add_stream(codec.name, rate=source.fps, options=codec.options)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = source.width, source.height, codec.pixel_format
+        context.time_base = self._time_base()
+        apply_tags(context, self._tags)
+        if codec.tag:
+            context.codec_tag = codec.tag
+        if self._traits.sample_aspect_ratio:
+            context.sample_aspect_ratio = self._traits.sample_aspect_ratio
+        self._stream = stream
+
+    def _time_base(self) -> Fraction:
+        """The source's, so that its times are copied to the tick; a finer one where it is coarser than its frames."""
+        base = self._traits.time_base
+        return base if base * self._source.fps <= 1 else 1 / self._source.fps
+
+    def write(self, image: np.ndarray, time: float) -> None:
+        """Encode one upright picture (h, w, 3) uint8 RGB of the source's size, shown from `time` (seconds)."""
+        assert image.shape == (self._source.height, self._source.width, 3) and image.dtype == np.uint8, image.shape
+        frame = from_rgb(image, self._codec.pixel_format, self._tags)
+        base = self._time_base()
+        frame.time_base = base
+        frame.pts = self._last_pts = max(round(Fraction(time) / base), self._last_pts + 1)
+        frame.duration = max(1, round(1 / self._source.fps / base))
+        try:
+            self._container.mux(self._stream.encode(frame))
+            if self._track is not None:
+                self._track.advance(time)
+        except (av.FFmpegError, OSError) as error:
+            raise self._for_user(error) from error
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is not None:
+            self._abort()
+            return
+        try:
+            self._finish()
+        except BaseException as failure:
+            self._abort()
+            raise self._for_user(failure) from failure
+
+    def _finish(self) -> None:
+        if self._last_pts < 0:
+            raise InputError(f"No picture of '{self._source.path}' came through: nothing was written.")
+        self._container.mux(self._stream.encode(None))
+        if self._track is not None:
+            self._track.finish(float(self._last_pts * self._time_base() + 1 / self._source.fps))
+            self.events += self._track.notes
+        self._container.close()
+        self._private.publish()
+
+    def _abort(self) -> None:
+        if self._container is not None:
+            with suppress(av.FFmpegError, OSError):  # the file is thrown away, so a failing end of it does not matter
+                self._container.close()
+        self._private.remove()
+
+    def _for_user(self, error: BaseException) -> BaseException:
+        return write_failure(self.path, error) if isinstance(error, OSError) else error
