@@ -73,7 +73,19 @@ def crop(image: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
     """
     import cv2
 
-    width, height = crop_size(resolution)
+    return cv2.resize(
+        warp(image, matrix, crop_size(resolution)), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4
+    )
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear warp of (h, w, 3) uint8 by `matrix` (2, 3) to `size` (w, h) px; grey 127 outside the frame.
+
+    A region at least twice as large as `size` is sampled more densely and averaged.
+    """
+    import cv2
+
+    width, height = size
     dense = max(1, int(1 / matrix_scale(matrix)))
     warped = cv2.warpAffine(
         image,
@@ -83,9 +95,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(FILL, FILL, FILL),
     )
-    if dense > 1:
-        warped = cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.resize(warped, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
+    return cv2.resize(warped, size, interpolation=cv2.INTER_AREA) if dense > 1 else warped
 
 
 def matrix_scale(matrix: np.ndarray) -> float:
