@@ -1,0 +1,101 @@
+"""Windows of cached latents with their sound: what the denoising recipe trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from latentsync.audio.mel_encoder import MARGIN
+from latentsync.audio.windows import centre_step
+from latentsync.data.crops import ClipCrops
+from latentsync.data.sampling import REFERENCE_DISTANCE, clip_weights, pixels, sample_generator
+from latentsync.data.sound import ClipSound
+from latentsync.diffusion.conditioning import mask_pixels
+from latentsync.models import autoencoder
+
+ENCODED_AT_ONCE = 16  # frames
+ROWS_A_FRAME = 2.6  # rows of audio at most between two frames, 50 Hz: down to 20 frames a second
+
+
+@dataclass(frozen=True)
+class LatentClip:
+    """One clip as the denoiser sees it."""
+
+    name: str
+    latents: torch.Tensor  # (4, f, h, w) float16, scaled: the whole crops
+    masked: torch.Tensor  # (4, f, h, w) float16, scaled: the crops with the mouth hidden
+    rows: np.ndarray  # (f,) row of audio at 50 Hz that each frame falls on
+    sound: ClipSound
+
+    def __len__(self) -> int:
+        return self.latents.shape[1]
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(f,) bool; clips without a face throughout are not encoded at all."""
+        return np.ones(len(self), bool)
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """One step's windows."""
+
+    latents: torch.Tensor  # (b, 4, f, h, w)
+    masked: torch.Tensor  # (b, 4, f, h, w)
+    reference: torch.Tensor  # (b, 4, f, h, w)
+    mel: torch.Tensor  # (b, 80, columns) around the window
+    rows: torch.Tensor  # (b, f) int64: row of each frame within the mel's inner rows
+
+
+@torch.no_grad()
+def encode_clip(clip: ClipCrops, vae: autoencoder.Autoencoder, mask: torch.Tensor, mirrored: bool) -> LatentClip:
+    """Cache the latents of a clip, whole and masked, or those of its mirror image. mask: (r, r), 1 = regenerate."""
+    whole, hidden = [], []
+    for start in range(0, len(clip), ENCODED_AT_ONCE):
+        crops = clip.crops[start : start + ENCODED_AT_ONCE]
+        images = pixels(crops[:, :, ::-1] if mirrored else crops)[None]
+        both = torch.cat([images, mask_pixels(images, mask)]).to(vae.device)
+        with torch.autocast(vae.device.type, torch.bfloat16):
+            encoded = autoencoder.encode(vae, both).half().cpu()
+        whole.append(encoded[0])
+        hidden.append(encoded[1])
+    rows = np.array([centre_step(time) for time in clip.times])
+    name = clip.name + ("-mirrored" if mirrored else "")
+    return LatentClip(name, torch.cat(whole, 1), torch.cat(hidden, 1), rows, ClipSound(clip.waveform))
+
+
+class WindowSampler:
+    """Windows of consecutive frames with references from another moment; a batch is a function of (seed, step)."""
+
+    def __init__(self, clips: list[LatentClip], shares: dict[str, float], seed: int) -> None:
+        self.clips, self.seed = clips, seed
+        self.weights = clip_weights(clips, shares)
+
+    def batch(self, step: int, windows: int, frames: int) -> WindowBatch:
+        """`windows` windows of `frames` frames each."""
+        rng = sample_generator(self.seed, step)
+        chosen = rng.choice(len(self.clips), windows, p=self.weights)
+        parts = [self._window(self.clips[c], frames, rng) for c in chosen]
+        return WindowBatch(*(torch.stack(column) for column in zip(*parts, strict=True)))
+
+    def _window(self, clip: LatentClip, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        last = len(clip) - frames
+        start = int(rng.integers(0, last + 1))
+        far = [s for s in range(last + 1) if abs(s - start) >= REFERENCE_DISTANCE]
+        reference = int(rng.choice(far)) if far else (0 if start > last / 2 else last)
+        span = int(ROWS_A_FRAME * frames) + 1
+        first = int(clip.rows[start])
+        mel = clip.sound.columns(first, span, MARGIN, clip.sound.random_gain(rng))
+        rows = torch.from_numpy(clip.rows[start : start + frames] - first).clamp(0, span - 1)
+        here, there = slice(start, start + frames), slice(reference, reference + frames)
+        return (clip.latents[:, here].float(), clip.masked[:, here].float(), clip.latents[:, there].float(), mel, rows)
+
+
+def frame_tokens(encoder: torch.nn.Module, batch: WindowBatch) -> torch.Tensor:
+    """Audio tokens of every frame of a batch, with gradients: (b*f, levels, width)."""
+    rows = encoder.rows_with_context(batch.mel)
+    index = batch.rows[:, :, None, None].expand(-1, -1, *rows.shape[2:])
+    return rearrange(rows.gather(1, index), "b f n d -> (b f) n d")
