@@ -1,8 +1,8 @@
 """The denoising UNet: diffusers' `UNetMotionModel` with the two normalisations of the published network.
 
 LatentSync (arXiv 2412.09262) takes GroupNorm over all frames of a window inside the residual blocks and per frame at
-the entry of the temporal modules; diffusers does it the other way round. All else is diffusers' own, key names included;
-the published checkpoints name their temporal modules differently, and `published_to_diffusers` translates.
+the entry of the temporal modules; diffusers does it the other way round. All else is diffusers' own, key names
+included; published checkpoints name their temporal modules differently, and `published_to_diffusers` translates.
 """
 
 from __future__ import annotations
@@ -274,9 +274,7 @@ def _read_config(tensors: Mapping[str, torch.Tensor]) -> dict:
     config = {
         "in_channels": tensors["conv_in.weight"].shape[1],
         "out_channels": tensors["conv_out.weight"].shape[0],
-        "block_out_channels": tuple(
-            tensors[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(levels)
-        ),
+        "block_out_channels": tuple(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(levels)),
         "down_block_types": tuple(
             "CrossAttnDownBlockMotion" if f"down_blocks.{i}.attentions.0.norm.weight" in tensors else "DownBlockMotion"
             for i in range(levels)
