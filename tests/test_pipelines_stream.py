@@ -71,7 +71,7 @@ def test_a_failure_anywhere_ends_all_threads(place: str, kind: type[BaseExceptio
             if place == "main" and item == 5:
                 raise kind("injected")
             sink.put(item)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert closed.is_set() and not crew_threads()
 
 
@@ -87,22 +87,23 @@ def test_a_failure_in_the_last_item_is_not_lost() -> None:
             sink.put(item)
 
 
-def test_a_stage_inside_another_counts_for_itself_only() -> None:
+def test_a_stage_inside_another_counts_for_itself_only(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("latentsync.pipelines.progress.time.perf_counter", lambda: now[0])
     watch = Stopwatch()
 
     def slow():
         for item in range(3):
-            time.sleep(0.02)
+            now[0] += 2
             yield item
 
     def outer():
         for item in watch.each("inner", slow()):
-            time.sleep(0.01)
+            now[0] += 1
             yield item
 
     assert list(watch.each("outer", outer())) == [0, 1, 2]
-    assert 0.055 < watch.seconds["inner"] < 0.2
-    assert 0.025 < watch.seconds["outer"] < watch.seconds["inner"]
+    assert watch.seconds == {"inner": 6, "outer": 3}
 
 
 def test_progress_is_told_to_a_callable() -> None:

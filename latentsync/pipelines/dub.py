@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentsync.media.outputs import check_output
 from latentsync.pipelines import estimate as estimating
 from latentsync.pipelines.compose import Composer
 from latentsync.pipelines.device import choose_device, choose_dtype, precision_name
@@ -133,6 +134,7 @@ class DubbingPipeline:
                 composer = Composer(writer, self.networks.mask, log, job.watch, progress)
                 self._pump(job, renderer, composer)
                 composer.counts.fill(report)
+                report.events = writer.events
                 if not composer.counts.dubbed:
                     raise InputError(no_face(job.info.path, report.frames_skipped))
             ended = "done"
@@ -164,7 +166,7 @@ class DubbingPipeline:
 
     def _complete(self, report: DubReport, job: Job, seconds: float) -> None:
         report.fps = float(job.info.fps)
-        report.events = list(job.reader.events)
+        report.events += [*job.waveform.events, *job.reader.events]
         report.seconds = {stage: round(spent, 3) for stage, spent in job.watch.seconds.items()}
         report.total_seconds = round(seconds, 3)
         report.peak_memory_mib = peak_memory_mib()
@@ -172,14 +174,16 @@ class DubbingPipeline:
 
 
 def check_paths(video: FileName, audio: FileName, out: FileName, report: FileName | None) -> None:
-    """raises: InputError when what would be written is one of the inputs, or both outputs are one file"""
-    outputs = [Path(path) for path in (out, report) if path is not None]
-    for source in (Path(video), Path(audio)):
-        for target in outputs:
-            if target.exists() and source.exists() and target.samefile(source):
-                raise InputError(f"'{target}' is also an input of the job; give the output another name.")
-    if len({path.absolute() for path in outputs}) < len(outputs):
-        raise InputError(f"'{out}' is given for the video and for the report; give the report another name.")
+    """raises: InputError when an output cannot be written at its place, or would replace another file of the job"""
+    check_output(out, [video, audio])
+    if report is None:
+        return
+    target = Path(report)
+    if not target.parent.is_dir():
+        raise InputError(f"The folder of the report '{target}' does not exist; make it first or choose another.")
+    for other in (Path(video), Path(audio), Path(out)):
+        if target.absolute() == other.absolute() or (target.exists() and other.exists() and target.samefile(other)):
+            raise InputError(f"The report '{target}' is the same file as '{other}'; choose another name.")
 
 
 def no_face(video: Path, skipped: Mapping[str, int]) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from latentsync.diffusion.schedulers import make_scheduler
 from latentsync.faces import alignment
-from latentsync.media.audio import read_waveform
+from latentsync.media.audio import SpooledWaveform, read_waveform
 from latentsync.media.probe import probe_audio, probe_video
 from latentsync.media.reader import VideoReader
 from latentsync.media.timeline import Timeline, TimelineFrame
@@ -44,6 +44,7 @@ class Job:
     audio: Path
     reader: VideoReader
     timeline: Timeline
+    waveform: SpooledWaveform
     voice: Voice
     settings: RenderSettings
     scanner: Scanner
@@ -87,7 +88,7 @@ def open_job(
             voice = Voice(networks, waveform, silence_gate=options.silence_gate)
         timeline = plan_timeline(info, waveform.seconds, options.fit)
         scanner = Scanner(track, speaker_chooser(options), networks.resolution, watch)
-        yield Job(info, audio, VideoReader(video), timeline, voice, settings, scanner, options, watch)
+        yield Job(info, audio, VideoReader(video), timeline, waveform, voice, settings, scanner, options, watch)
 
 
 def render_settings(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import secrets
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from latentsync.media.outputs import PrivateFile, write_failure
 from latentsync.pipelines.sequences import Slot
-from latentsync.types import InputError
 
 PACKAGES = ("latentsync", "torch", "diffusers", "transformers", "av", "mediapipe", "opencv-python-headless", "numpy")
 KIB = 1024
@@ -91,11 +90,11 @@ class FrameLog:
     def __init__(self, path: str | Path) -> None:
         """raises: InputError when the report cannot be written there"""
         self.path = Path(path)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
         try:
-            self._file: TextIO = self._partial.open("w", encoding="utf-8")
+            self._private = PrivateFile(self.path)
+            self._file: TextIO = self._private.path.open("w", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"The report {self.path} cannot be written: {error.strerror}.") from error
+            raise write_failure(self.path, error) from error
         self._file.write('{"frames": [')
         self._rows = 0
 
@@ -105,21 +104,31 @@ class FrameLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
+        with suppress(OSError):  # closing flushes once more where the disk is full; the file is thrown away
+            self._file.close()
+        self._private.remove()
 
     def add(self, slot: Slot) -> None:
         """A row about one frame."""
-        self._file.write("\n" if self._rows == 0 else ",\n")
-        self._file.write(json.dumps(frame_row(slot), ensure_ascii=False))
+        self._write("\n" if self._rows == 0 else ",\n")
+        self._write(json.dumps(frame_row(slot), ensure_ascii=False))
         self._rows += 1
 
     def finish(self, summary: DubReport) -> None:
         """Add the summary after the rows and give the file its name."""
         inside = json.dumps(summary.as_json(), ensure_ascii=False, indent=1).removeprefix("{")
-        self._file.write("\n],\n" + inside.lstrip("\n") + "\n")
-        self._file.close()
-        os.replace(self._partial, self.path)
+        self._write("\n],\n" + inside.lstrip("\n") + "\n")
+        try:
+            self._file.close()
+            self._private.publish()
+        except OSError as error:
+            raise write_failure(self.path, error) from error
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError as error:
+            raise write_failure(self.path, error) from error
 
 
 def frame_row(slot: Slot) -> dict[str, Any]:
