@@ -1,0 +1,9 @@
+"""placeholder"""
+
+SUMMARY = ""
+EXAMPLES = ""
+
+
+def add_arguments(p): ...
+def run(a):
+    return 0
