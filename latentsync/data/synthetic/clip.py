@@ -102,8 +102,9 @@ def write_clip(
         video = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
         video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=AUDIO_SAMPLE_RATE, layout="mono") if waveform is not None else None
-        for image in frames:
-            video.height, video.width = image.shape[:2]
+        for index, image in enumerate(frames):
+            if index == 0:
+                video.height, video.width = image.shape[:2]
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode())
         if sound is not None:
