@@ -46,8 +46,8 @@ def test_no_speech_comes_from_a_clip_whose_mouth_may_not_belong_to_it() -> None:
 def test_joints_are_the_frames_over_which_windows_fade() -> None:
     import seams
 
-    found = np.flatnonzero(seams.joints(40))
-    assert found.tolist() == [*range(12, 17), *range(24, 29), *range(36, 40)]
+    found = np.flatnonzero(seams.joints(41))
+    assert found.tolist() == [*range(12, 17), *range(24, 29), *range(36, 41)]
     assert not seams.joints(16).any()
 
 

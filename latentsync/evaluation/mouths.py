@@ -16,7 +16,7 @@ TOUCH_MARGIN = 0.03  # of the aligned face's width, by which smoothed landmarks 
 
 @dataclass(frozen=True)
 class MouthTrack:
-    """One file's mouth; nan in every frame without a face."""
+    """One file's mouth; nan in frames without a face, the gap also where the tracker bridged a gap in its sight."""
 
     times: np.ndarray  # (f,) seconds from the first frame
     gaps: np.ndarray  # (f,) inner-lip gap over face height
@@ -71,6 +71,7 @@ class _Shown:
 
     frame: Frame
     joint: bool = False
+    dub: bool = True
 
 
 def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
@@ -99,5 +100,6 @@ def mouth_track(path: Path | str, *, seconds: float | None = None) -> MouthTrack
 def _row(face: Face | None) -> tuple[float, np.ndarray, np.ndarray]:
     if face is None:
         return float("nan"), np.full(4, np.nan), np.full((3, 2), np.nan)
-    points = face.landmarks
-    return lips.lip_gap(points), np.array(lips.mouth_box(points)), alignment.anchor_points(points)
+    points, seen = face.landmarks, face.score > 0  # a face that the tracker put into a gap was not measured
+    gap = lips.lip_gap(points) if seen else float("nan")
+    return gap, np.array(lips.mouth_box(points)), alignment.anchor_points(points)
