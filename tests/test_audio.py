@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import WhisperFeatureExtractor
 
 from latentsync.audio import mel
+from latentsync.audio.encoders import NormalisedWaveform
 from latentsync.audio.features import ArrayWaveform, FeatureStream, PieceLayout, local_stream
 from latentsync.audio.windows import WINDOW_ROWS, audio_windows, centre_step, window_steps
 
@@ -150,6 +151,12 @@ class TestMemory:
             assert audio_windows(stream, [second, second + 0.04]).shape == (2, WINDOW_ROWS, 80)
             assert sum(len(piece) for piece in stream._pieces.values()) <= 2 * 500
         assert source.longest_read < 11 * 16_000
+
+    @pytest.mark.parametrize("scanned", [mel.WhisperLogMel, NormalisedWaveform])
+    def test_a_first_pass_reads_in_blocks(self, scanned):
+        source = HourOfNoise(seconds=150.0)
+        scanned(source)
+        assert source.longest_read < 31 * 16_000
 
     def test_rising_windows_compute_every_piece_once(self):
         begun = []

@@ -22,6 +22,8 @@ from transformers import (
 from latentsync.audio import encoders
 from latentsync.audio.encoders import HubertAudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
 from latentsync.audio.features import ArrayWaveform, AudioEncoder
+from latentsync.audio.mel import LogMel
+from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import audio_windows
 from latentsync.types import CheckpointError
 
@@ -241,6 +243,35 @@ class TestNormalisedWaveform:
         samples = source.read(-5, len(source) + 5)
         assert abs(samples[5:-5].mean()) < 1e-4 and abs(samples[5:-5].var() - 1) < 1e-3
         assert (samples[:5] == 0).all() and (samples[-5:] == 0).all()
+
+
+class TestMelEncoder:
+    @pytest.fixture(scope="class")
+    def encoder(self) -> MelEncoder:
+        torch.manual_seed(0)
+        return MelEncoder(width=8, levels=2, hidden=16).eval()
+
+    def test_streamed_rows_equal_one_pass(self, encoder):
+        """12 s need two pieces; the pass over all of it sees the same silence around the waveform."""
+        waveform = noise(12.0)
+        columns = LogMel(ArrayWaveform(waveform)).read(-2 * MARGIN, 1200 + 2 * MARGIN)
+        with torch.no_grad():
+            expected = encoder.rows_with_context(columns[None])[0]
+        torch.testing.assert_close(encoder.encode(waveform), expected, atol=1e-5, rtol=0)
+        stream = encoder.stream(ArrayWaveform(waveform))
+        torch.testing.assert_close(stream.rows(490, 510), expected[490:510], atol=1e-5, rtol=0)
+
+    def test_a_row_knows_no_more_than_the_margin(self, encoder):
+        waveform, changed = noise(3.0), noise(3.0)
+        changed[16_000:] = noise(2.0, seed=9)
+        same = 50 - MARGIN - 1  # the mel frame of a row reaches 12.5 ms ahead of it
+        before, after = encoder.encode(waveform), encoder.encode(changed)
+        torch.testing.assert_close(before[:same], after[:same], atol=1e-6, rtol=0)
+        assert not torch.equal(before[50], after[50])
+
+    def test_a_frame_takes_its_own_row(self, encoder):
+        rows, stream = encoder.encode(noise(1.0)), encoder.stream(ArrayWaveform(noise(1.0)))
+        torch.testing.assert_close(audio_windows(stream, [0.0, 0.4, 9.0]), rows[[0, 20, 49]], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("samples", [1, 160, 399, 1600])

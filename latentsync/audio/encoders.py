@@ -57,7 +57,7 @@ class WhisperAudioEncoder(StreamedEncoder):
     def __init__(self, module: WhisperEncoder):
         """module: transformers' encoder; its `layer_norm` is replaced by nothing, because no level uses it."""
         super().__init__()
-        module.layer_norm = nn.Identity()
+        module.layer_norm = nn.Identity()  # type: ignore[assignment]
         self.module = module.eval().requires_grad_(False)
         self.width: int = module.config.d_model
         self.levels: int = module.config.encoder_layers + 1

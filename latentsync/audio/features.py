@@ -25,9 +25,11 @@ class WaveformSource(Protocol):
 
     def __len__(self) -> int:
         """Samples it holds."""
+        ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Samples `start` to `stop`: (stop - start,) float32, zero outside `[0, len)`; `start` may be negative."""
+        ...
 
 
 class ArrayWaveform:
