@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from latentsync.types import InputError
 
+NEAR = 0.7  # share of equal letters from which two keys count as spelled alike
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -34,8 +35,12 @@ def resource(name: str) -> Path:
 
 def unknown_key(key: str, known: Iterable[str], where: str) -> InputError:
     """The error for a `key` that nothing reads; it names up to three known keys that are spelled alike."""
-    near = difflib.get_close_matches(key, list(known), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(sorted(known))}"
+    last_parts = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(key.rpartition(".")[2], last_parts, n=3, cutoff=NEAR)
+    if near:
+        hint = f"did you mean {' or '.join(last_parts[name] for name in near)}?"
+    else:
+        hint = f"known are: {', '.join(sorted(last_parts.values()))}"
     return InputError(f"{where}: unknown option {key!r}; {hint}")
 
 
