@@ -72,17 +72,20 @@ class DubbingPipeline:
         dtype: str | torch.dtype | None = None,
         attention: str = "sdpa",
         low_memory: bool = False,
+        revision: str | None = None,
+        detector: LandmarkDetector | None = None,
     ) -> DubbingPipeline:
-        """Load a checkpoint: `embedded`, a published `.pt`, a folder, or a hub name.
+        """Load a checkpoint: `embedded`, a published `.pt`, a folder, or a hub name (at a revision).
 
-        device: cuda, mps or cpu; dtype: fp32, bf16 or fp16; None chooses. attention: sdpa or xformers.
+        device: cuda, mps or cpu; dtype: fp32, bf16 or fp16; None or auto chooses. attention: sdpa or xformers.
         low_memory: smaller batches, networks on the device only while they work.
+        detector: of face landmarks; None takes the default.
         raises: CheckpointError, InputError
         """
         from latentsync.hub import load_components
 
         place = choose_device(device)  # before the weights are read, so that a wrong name is told at once
-        components = load_components(os.fspath(name_or_path))
+        components = load_components(os.fspath(name_or_path), revision=revision)
         return cls(
             components,
             device=str(place),
@@ -90,6 +93,7 @@ class DubbingPipeline:
             attention=attention,
             low_memory=low_memory,
             name=os.fspath(name_or_path),
+            detector=detector,
         )
 
     def dub(self, video: FileName, audio: FileName, out: FileName, **options: Any) -> DubReport:
@@ -126,7 +130,7 @@ class DubbingPipeline:
 
     def _stream(self, job: Job, out: Path, options: DubOptions, log: FrameLog | None, report: DubReport) -> None:
         """Run the three threads until the last frame is written."""
-        progress = ProgressReporter(options.progress, job.timeline.frames_expected)
+        progress = ProgressReporter(options.progress, job.timeline.expected_frames)
         renderer = Renderer(self.networks, job.settings, job.voice, job.watch)
         ended = "stopped"
         try:

@@ -87,7 +87,7 @@ def estimate(networks: Networks, job: Job) -> Estimate:
     frame_seconds = (time.perf_counter() - start) / sample.frames
     frame_seconds += ENCODE_SECONDS * job.info.width * job.info.height
     window_seconds = time_window(networks, job)
-    frames = job.timeline.frames_expected
+    frames = job.timeline.expected_frames
     share = sample.dubbed / sample.frames
     windows = None if frames is None else -(-round(frames * share) // (WINDOW_FRAMES - job.settings.overlap))
     return Estimate(

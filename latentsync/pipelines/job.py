@@ -58,7 +58,7 @@ class Job:
     def open_writer(self, out: Path) -> VideoWriter:
         """The encoder of the dubbed file."""
         return VideoWriter(
-            out, self.info, audio=self.audio, audio_seconds=self.timeline.seconds, quality=self.options.quality
+            out, self.info, audio=self.audio, audio_seconds=self.timeline.audio_seconds, quality=self.options.quality
         )
 
 
@@ -128,11 +128,13 @@ def reference_latents(
 def reference_crop(path: Path, detector: LandmarkDetector | None, resolution: int) -> np.ndarray:
     """(r, r, 3) uint8: the largest face in a picture, aligned as the video's faces are."""
     image = read_picture(path)
-    found = (detector or _default_detector()).detect(image)
+    finder = detector or _default_detector()
+    finder.reset()
+    found = finder.detect(image)
     if not found:
         raise InputError(f"'{path}' shows no face; give a picture with a face seen from the front.")
-    landmarks = max((points for points, _ in found), key=lambda points: float(np.prod(np.ptp(points, axis=0))))
-    matrix = alignment.Aligner(resolution).matrix(alignment.anchor_points(landmarks))
+    largest, _ = found[0]
+    matrix = alignment.Aligner(resolution).matrix(alignment.anchor_points(largest))
     return alignment.crop(image, matrix, resolution)
 
 
@@ -158,7 +160,9 @@ def default_tracker(detector: LandmarkDetector | None = None) -> Tracker:
     def track(frames: Iterable[TimelineFrame]) -> Iterator[Tracked]:
         from latentsync.faces.tracking import track as track_faces
 
-        return track_faces(frames, detector or _default_detector())
+        finder = detector or _default_detector()
+        finder.reset()
+        return track_faces(frames, finder)
 
     return track
 

@@ -58,8 +58,9 @@ class Networks:
         return self.settings.resolution
 
     def _place(self, module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        module = module.eval().requires_grad_(False).to(dtype)
-        return module if self.low_memory else module.to(self.device)
+        place = torch.device("cpu") if self.low_memory else self.device
+        # torch's own `to`: that of diffusers warns about modules that these networks do not have.
+        return torch.nn.Module.to(module.eval().requires_grad_(False), place, dtype)
 
     @contextmanager
     def _present(self, module: torch.nn.Module) -> Iterator[torch.nn.Module]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +17,6 @@ Tracked = tuple[TimelineFrame, list[Face], str]
 Tracker = Callable[[Iterable[TimelineFrame]], Iterator[Tracked]]
 """Finds the faces of a stream of frames; the text says why there is none. See `faces.tracking.track`."""
 
-AFTER_AUDIO = "after the end of the audio"
 OTHER_FACE = "the chosen face is not in this frame"
 
 
@@ -53,16 +51,11 @@ class Scanner:
         self._track: int | None = None
 
     def shots(self, frames: Iterable[TimelineFrame]) -> Iterator[Shot]:
-        """frames: a timeline's, of which those not to be dubbed come last."""
-        decoded = self._watch.each("decode", frames)
-        rest: list[TimelineFrame] = []
-        tracked = self._tracker(_until_undubbed(decoded, rest))
-        for item, faces, reason in self._watch.each("track", tracked):
+        """One shot for each frame, in order."""
+        for item, faces, reason in self._watch.each("track", self._tracker(self._watch.each("decode", frames))):
             with self._watch.stage("align"):
                 shot = self._shot(item, faces, reason)
             yield shot
-        for item in itertools.chain(rest, decoded):
-            yield Shot(item, AFTER_AUDIO)
 
     def _shot(self, item: TimelineFrame, faces: list[Face], reason: str) -> Shot:
         image = item.frame.image
@@ -74,12 +67,3 @@ class Scanner:
             return Shot(item, reason or OTHER_FACE)
         matrix = self._aligner.matrix(alignment.anchor_points(face.landmarks))
         return Shot(item, "", face, matrix, alignment.crop(image, matrix, self._resolution))
-
-
-def _until_undubbed(frames: Iterator[TimelineFrame], rest: list[TimelineFrame]) -> Iterator[TimelineFrame]:
-    """Frames up to the first that is not to be dubbed; that one is put into `rest`."""
-    for item in frames:
-        if not item.dub:
-            rest.append(item)
-            return
-        yield item
