@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [f"--{name}" for name, path in zip(PATHS, paths, strict=True) if path is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given (see latentsync dub --help)")
-    check_files(*paths)
+    check_job(*paths, options)
     pipeline = load_pipeline(arguments)
     if arguments.dry_run:
         print(pipeline.estimate(*paths, **options).describe())
@@ -76,17 +76,19 @@ def load_pipeline(arguments: argparse.Namespace) -> DubbingPipeline:
     )
 
 
-def check_files(video: str, audio: str, out: str) -> None:
-    """Look at the files before any network is loaded, so that a wrong name is told within a second.
+def check_job(video: str, audio: str, out: str, options: dict[str, Any]) -> None:
+    """Look at files and options before any network is loaded, so that a mistake is told within seconds.
 
     raises: InputError
     """
+    from latentsync.media.outputs import check_output
     from latentsync.media.probe import probe_audio, probe_video
+    from latentsync.pipelines.options import DubOptions
 
     probe_video(video)
     probe_audio(audio)
-    if not Path(out).absolute().parent.is_dir():
-        raise InputError(f"the folder of '{out}' does not exist; make it first or write elsewhere")
+    check_output(out, [video, audio])
+    DubOptions.from_mapping(options)
 
 
 def summary(report: DubReport) -> str:
