@@ -7,7 +7,7 @@ import numpy as np
 from latentsync.data.synthetic.canvas import Canvas, smoothstep
 from latentsync.data.synthetic.identity import Identity
 
-_SCLERA = np.float32((0.88, 0.85, 0.83))
+_SCLERA = np.float32((0.82, 0.79, 0.77))
 _CARUNCLE = np.float32((0.75, 0.47, 0.44))
 _IRIS_RADIUS = 0.092  # face units
 _PUPIL_RADIUS = 0.038

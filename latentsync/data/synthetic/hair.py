@@ -58,12 +58,12 @@ def _outline(identity: Identity, canvas: Canvas, strand: np.ndarray) -> np.ndarr
     up = np.minimum(canvas.y + 0.25, 0)
     wide = 1.0 + 0.75 * volume + (0.08 if identity.hair_style in {"bob", "long"} else 0.0)
     radius = np.hypot(canvas.x / wide, up / (1.38 + volume))
-    return 1 - radius + (0.004 if identity.hair_style == "buzz" else 0.01) * strand
+    return 1 - radius + 0.004 * strand
 
 
 def _front(identity: Identity, canvas: Canvas, strand: np.ndarray) -> np.ndarray:
     """Coverage (h, w) of the hair in front of ears and forehead."""
-    x, y = np.abs(canvas.x), canvas.y
+    y = canvas.y
     style = identity.hair_style
     long = style in {"bob", "long"}
     tall, power = (1.2, 2.0) if style in {"parted", "bob", "long"} else (_HAIRLINE, 2.6)
@@ -71,10 +71,10 @@ def _front(identity: Identity, canvas: Canvas, strand: np.ndarray) -> np.ndarray
     up = np.maximum(0.05 - y, 0) / tall
     arch = np.abs(canvas.x - lean) / (0.89 + (0.1 * np.maximum(y - 0.4, 0) if long else 0))
     within = (arch**power + up**power) ** (1 / power)
-    opening = smoothstep(1.02, 0.95, within + 0.012 * strand)
+    opening = smoothstep(1.04, 0.94, within + 0.015 * strand)
     reach = {"bob": 1.15, "long": 2.2}.get(style, 0.02)
-    below = smoothstep(reach + 0.12, reach - 0.08, y + 0.04 * strand)
-    outer = smoothstep(-0.008, 0.012, _outline(identity, canvas, strand))
+    below = smoothstep(reach + 0.12, reach - 0.08, y + 0.1 * strand)
+    outer = smoothstep(-0.012, 0.016, _outline(identity, canvas, strand))
     if style == "buzz":
         return 0.8 * outer * below * smoothstep(0.86, 1.04, within + 0.01 * strand)
     return outer * below * (1 - opening)
@@ -84,4 +84,4 @@ def _back(identity: Identity, canvas: Canvas, strand: np.ndarray) -> np.ndarray:
     """Coverage (h, w) of the hair behind the neck."""
     reach = {"bob": 1.2, "long": 2.25}[identity.hair_style]
     side = 1.06 + 0.75 * identity.hair_volume + 0.02 * strand - np.abs(canvas.x)
-    return smoothstep(-0.01, 0.02, side) * smoothstep(reach + 0.1, reach - 0.1, canvas.y) * (canvas.y > -0.4)
+    return smoothstep(-0.01, 0.02, side) * smoothstep(reach + 0.1, reach - 0.1, canvas.y + 0.1 * strand) * (canvas.y > -0.4)

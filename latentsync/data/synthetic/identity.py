@@ -108,7 +108,7 @@ class Identity:
             light=(rng.uniform(-0.7, 0.7), rng.uniform(-0.75, -0.35), 1.0),
             fill=rng.uniform(0.35, 0.55),
             backdrop=(_backdrop(rng), _backdrop(rng)),
-            clothes=tuple(rng.uniform(0.08, 0.75, 3)),
+            clothes=_cloth(rng),
             collar=rng.uniform(0.0, 0.5),
             zoom=rng.uniform(0.235, 0.25),
             noise=rng.uniform(0.8, 2.5),
@@ -130,3 +130,8 @@ def _lip_color(skin: Color, dark: float, strength: float) -> Color:
 def _backdrop(rng: np.random.Generator) -> Color:
     grey = rng.uniform(0.2, 0.8)
     return tuple(float(v) for v in np.clip(grey + rng.uniform(-0.15, 0.15, 3), 0.05, 0.95))
+
+
+def _cloth(rng: np.random.Generator) -> Color:
+    dye = rng.uniform(0.08, 0.7, 3)
+    return tuple(float(v) for v in dye.mean() + rng.uniform(0.2, 0.7) * (dye - dye.mean()))

@@ -29,9 +29,9 @@ class InnerMouth:
         """Brightness and raggedness (1, w) of a row of teeth."""
         borders = np.cumsum((0.0, *_RELATIVE_TEETH)) * size
         distance = np.abs(np.abs(self.x)[..., None] - borders).min(axis=-1)
-        gap = np.exp(-0.5 * np.square(distance / max(0.006, 0.6 / self.scale)))
+        gap = np.exp(-0.5 * np.square(distance / max(0.007, 0.7 / self.scale)))
         round_off = 1 - 0.7 * np.square(np.minimum(self.x / 0.36, 1.1))
-        return (1 - 0.3 * gap) * np.maximum(round_off, 0.05), 0.012 * np.exp(-distance / 0.012)
+        return (1 - 0.4 * gap) * np.maximum(round_off, 0.05), 0.012 * np.exp(-distance / 0.012)
 
     def draw(self, shape: MouthShape, state: MouthState) -> tuple[np.ndarray, np.ndarray]:
         """Colour (h, w, 3) and coverage (h, w) of the opening between the lips."""
@@ -59,7 +59,9 @@ class InnerMouth:
             floor - (0.28 + 0.62 * state.tongue) * shape.gap + (0.3 - 0.2 * state.tongue) * shape.gap * (x / 0.2) ** 2
         )
         cover = smoothstep(-0.015, 0.02, y - crest) * smoothstep(0.27, 0.22, np.abs(x))
-        shade = 0.5 + 0.5 * smoothstep(0.0, 0.1, y - crest) - 0.12 * np.exp(-np.square(x / 0.02)) * (state.tongue < 0.6)
+        shade = (
+            0.62 + 0.45 * smoothstep(0.0, 0.1, y - crest) - 0.12 * np.exp(-np.square(x / 0.02)) * (state.tongue < 0.6)
+        )
         return color + (_TONGUE * shade[..., None] - color) * cover[..., None]
 
     def _teeth(self, color: np.ndarray, shape: MouthShape, state: MouthState, bottom: np.ndarray) -> np.ndarray:

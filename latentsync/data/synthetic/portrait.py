@@ -114,7 +114,7 @@ def _skin(identity: Identity, canvas: Canvas, relief: np.ndarray, rng: np.random
     color = np.broadcast_to(np.float32(identity.skin), (*canvas.shape, 3)).copy()
     color = _complexion(identity, canvas, color, rng)
     color = _lips(identity, canvas, color, rng)
-    bumps = 0.0006 * brush.noise(canvas, rng, 0.03) + 0.0003 * brush.noise(canvas, rng, 0.014)
+    bumps = 0.0003 * brush.noise(canvas, rng, 0.03) + 0.0002 * brush.noise(canvas, rng, 0.014)
     lit = light(identity, canvas, relief + bumps * (1 - _red(identity, canvas)), color, gloss=_gloss(identity, canvas))
     lit *= _folds(identity, canvas)[..., None]
     return np.clip(_brows(identity, canvas, lit, rng), 0, 1)
@@ -136,7 +136,7 @@ def light(
     occlusion = np.clip(1 - 1.8 * np.maximum(hollow, 0), 0.6, 1)
     amount = np.maximum((identity.fill * around + (1.14 - identity.fill) * direct) * occlusion, 0.3)
     tint = np.stack([amount**0.9, amount, amount**1.06], axis=-1)  # shadows of skin are warm
-    half = sun + (0, 0, 1)
+    half = sun + np.array((0.0, 0.0, 1.0))
     shine = np.clip(normal @ (half / np.linalg.norm(half)), 0, 1) ** 26 * gloss
     return (color * tint + shine[..., None]).astype(np.float32)
 
@@ -206,18 +206,16 @@ def _brows(identity: Identity, canvas: Canvas, color: np.ndarray, rng: np.random
     """Hairs of both eyebrows."""
     lines = []
     for side in (-1, 1):
-        along = rng.uniform(0, 1, int(130 * identity.brow_weight))
+        along = rng.uniform(0, 1, int(230 * identity.brow_weight))
+        thick = 0.085 * identity.brow_weight * (1 - 0.85 * along**1.5) * np.minimum(1, 0.4 + 3 * along)
         x = 0.15 + 0.58 * along
-        height = 0.075 * identity.brow_weight * (1 - 0.8 * along) * np.minimum(1, 0.35 + 4 * along)
-        arch = identity.brow_height - 0.07 * np.sin(np.pi * np.clip(along * 0.85, 0, 1)) + 0.05 * along**3
-        y = arch + height * rng.uniform(-0.5, 0.5, along.shape)
-        lean = 0.03 + 0.05 * along + rng.normal(0, 0.015, along.shape)
-        lift = -0.05 * (1 - along) ** 1.5 + 0.012 * along
-        lines += [
-            np.array([(side * a, b), (side * (a + c), b + d)]) for a, b, c, d in zip(x, y, lean, lift, strict=True)
-        ]
+        y = identity.brow_height - 0.06 * np.sin(0.8 * np.pi * along) + thick * rng.uniform(-0.5, 0.5, along.shape)
+        angle = np.radians(-62 + 75 * np.minimum(along / 0.75, 1) + rng.normal(0, 9, along.shape))
+        length = 0.05 + 0.03 * along
+        ends = np.stack([side * (x + length * np.cos(angle)), y + length * np.sin(angle)], axis=1)
+        lines += list(np.stack([np.stack([side * x, y], axis=1), ends], axis=1))
     ink = np.float32(identity.hair) * 0.75
-    return brush.over(color, ink, 0.8 * brush.strokes(canvas, lines, 0.008))
+    return brush.over(color, ink, 0.85 * brush.strokes(canvas, lines, 0.0065))
 
 
 def _ears(identity: Identity, canvas: Canvas) -> np.ndarray:
@@ -232,25 +230,23 @@ def _ears(identity: Identity, canvas: Canvas) -> np.ndarray:
 def _body(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """Neck, shoulders and clothes."""
     x, y = np.abs(canvas.x), canvas.y
-    wide = 0.60 * identity.jaw
-    neck = wide + 0.5 * np.maximum(y - 1.75, 0) ** 1.6 * 3
-    depth = 0.6 * np.sqrt(np.maximum(1 - (x / neck) ** 2, 0.02)) + 0.05 * np.exp(
-        -np.square((x - 0.3 * y + 0.25) / 0.06)
-    )
+    neck = 0.6 * identity.jaw + 1.5 * np.maximum(y - 1.75, 0) ** 1.6
+    depth = 0.45 * np.sqrt(np.maximum(1 - (x / neck) ** 2.6, 0.02))
+    depth += 0.012 * np.exp(-np.square((x - 0.3 * y + 0.28) / 0.07)) * smoothstep(1.6, 1.95, y)
     skin = np.broadcast_to(np.float32(identity.skin), (*canvas.shape, 3)) * np.float32((0.97, 0.94, 0.93))
     lit = light(identity, canvas, depth.astype(np.float32), skin, 0.02)
-    shade = smoothstep(identity.chin + 0.45, identity.chin - 0.05, y + 0.25 * x * x)
-    lit *= (1 - 0.5 * shade)[..., None]
+    shade = smoothstep(identity.chin + 0.5, identity.chin - 0.1, y + 0.2 * x * x)
+    lit *= (0.9 - 0.45 * shade)[..., None]
     flesh = brush.layer(np.clip(lit, 0, 1), smoothstep(0.01, -0.01, x - neck))
     return _stack(flesh, _clothes(identity, canvas, rng))
 
 
 def _clothes(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     x, y = np.abs(canvas.x), canvas.y
-    wide = 0.60 * identity.jaw
-    slope = 1.72 + 0.34 * np.maximum(x - wide, 0) ** 0.8 + 0.5 * np.maximum(x - 1.75, 0) ** 2
-    neckline = 1.78 + (0.12 + 0.5 * identity.collar) * np.maximum(1 - (x / (wide * 1.15)) ** 2, 0) ** 0.7
-    top = np.where(x < wide * 1.15, np.maximum(neckline, slope), slope)
+    wide = 0.72 * identity.jaw
+    slope = 1.80 + 0.26 * np.maximum(x - wide, 0) ** 0.9 + 0.5 * np.maximum(x - 1.75, 0) ** 2
+    neckline = 1.80 + (0.1 + 0.5 * identity.collar) * np.maximum(1 - (x / wide) ** 2, 0) ** 1.6
+    top = np.maximum(neckline, slope)
     depth = 0.5 * np.sqrt(np.maximum(1 - (x / 2.6) ** 2, 0.02)) + 0.12 * smoothstep(0, 0.5, y - slope)
     depth += 0.02 * brush.noise(canvas, rng, 0.35, 2.0)
     cloth = np.broadcast_to(np.float32(identity.clothes), (*canvas.shape, 3))

@@ -105,7 +105,7 @@ def _glottal_flow_derivative(pitch: np.ndarray, voice: Voice, rng: np.random.Gen
 
 
 def _vocal_tract(tracks: VoiceTracks, voice: Voice) -> np.ndarray:
-    """Sections (steps, n, 6) of the cascade: three moving formants, damped while the nose is open, and four fixed ones."""
+    """Sections (steps, n, 6) of the cascade: three moving formants (damped in nasals), four fixed."""
     steps = len(tracks.pitch)
     scale = voice.formant_scale
     sections = [
