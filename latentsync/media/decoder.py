@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -100,13 +100,13 @@ class PictureDecoder:
                 awaited.expect(_seconds(packet.pts, stream.time_base))
             for frame in _decode(packet, awaited):
                 time = _seconds(frame.pts, stream.time_base)
-                damaged = frame.is_corrupt and good is not None
-                good = good if damaged else frame
                 for missing in awaited.missing_before(time) if time is not None else ():
                     self.damage.add_broken(missing)
-                    yield missing, good
-                if damaged:
-                    self.damage.add_broken(time if time is not None else Fraction(0))
+                    yield missing, good or frame
+                if frame.is_corrupt and good is not None:
+                    self.damage.add_broken(time or Fraction(0))
+                else:
+                    good = frame
                 yield time, good
         for missing in awaited.missing_before(None) if good is not None else ():
             self.damage.add_broken(missing)
@@ -129,9 +129,8 @@ def _seconds(pts: int | None, time_base: Fraction) -> Fraction | None:
 
 
 def _duration(frame: av.VideoFrame, fps: Fraction) -> Fraction:
-    if frame.duration and frame.time_base:
-        return frame.duration * frame.time_base
-    return 1 / fps
+    stored = frame.duration * frame.time_base if frame.duration and frame.time_base else Fraction(0)
+    return stored if 2 * stored > 1 / fps else 1 / fps  # some AVI files store one tick of a fine clock
 
 
 def _decode(packet: Any, awaited: _Awaited) -> Iterator[av.VideoFrame]:

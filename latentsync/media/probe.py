@@ -66,7 +66,7 @@ def video_stream(container: InputContainer, path: Path) -> Any:
         found = "sound" if container.streams.audio else "no picture and no sound"
         raise InputError(f"'{path}' has no video stream (it holds {found}); give a video file.")
     if streams[0].codec_context is None:
-        raise InputError(f"'{path}' holds video in a codec that cannot be decoded here; convert it to H.264 first.")
+        raise InputError(f"'{path}' holds video of an unknown codec, or is cut off; check that it plays, or export it again.")
     return streams[0]
 
 
@@ -157,7 +157,7 @@ def audio_stream(container: InputContainer, path: Path) -> Any:
         raise InputError(f"'{path}' has no sound (no audio stream); give a file with sound as the audio.")
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise InputError(f"'{path}' holds sound in a codec that cannot be decoded here; convert it to WAV first.")
+        raise InputError(f"'{path}' holds sound of an unknown codec, or is cut off; check that it plays, or convert it to WAV.")
     return stream
 
 

@@ -35,6 +35,7 @@ class VideoReader:
         self._origin: Fraction | None = None  # the first picture's time on the file's clock
         self._end: float | None = None  # set by the first whole pass
         self._seekable = True
+        self._orientation: Orientation | None = None  # of the first picture, and so of all
 
     @property
     def frames_seen(self) -> int:
@@ -66,7 +67,7 @@ class VideoReader:
             end = time + picture.duration
             if index == len(self._times):
                 self._times.append(float(time))
-            yield Frame(index, float(time), upright(picture))
+            yield Frame(index, float(time), self._upright(picture))
             index += 1
         if self._end is None and self._origin is not None:
             self._finish_first_pass(decoder, end)
@@ -84,7 +85,7 @@ class VideoReader:
         while chunk := list(islice(remaining, size)):
             pictures = self._collect(set(chunk))
             for index in chunk:
-                yield Frame(index, self._times[index], upright(pictures[index]))
+                yield Frame(index, self._times[index], self._upright(pictures[index]))
 
     def _collect(self, wanted: set[int]) -> dict[int, Picture]:
         """Pictures by index; decodes from the key frame before the first wanted one to the last."""
@@ -118,10 +119,12 @@ class VideoReader:
         yield first
         yield from pictures
 
+    def _upright(self, picture: Picture) -> np.ndarray:
+        """A decoded picture -> (h, w, 3) uint8 RGB, turned and mirrored as the display matrix says."""
+        if self._orientation is None:  # asked once: a frame whose side data was looked at waits for the collector
+            self._orientation = orientation_of(picture.frame)
+        return turned(to_rgb(picture.frame), self._orientation)
 
-def upright(picture: Picture) -> np.ndarray:
-    """A decoded picture -> (h, w, 3) uint8 RGB, turned and mirrored as its display matrix says."""
-    return turned(to_rgb(picture.frame), orientation_of(picture.frame))
 
 
 def turned(image: np.ndarray, orientation: Orientation) -> np.ndarray:
