@@ -101,7 +101,7 @@ def _spell(text: str, voice: Voice, rng: np.random.Generator) -> tuple[list[Phon
             phonemes += _word(word, phonemes[-1].stop, voice, rng)
         else:
             raise InputError(f"The synthetic voice cannot say {word!r}; use words of phonemes.LEXICON.")
-    return [*phonemes, _pause(phonemes, rng)], text
+    return phonemes if phonemes[-1].symbol == SILENCE else [*phonemes, _pause(phonemes, rng)], text
 
 
 def _babble(seconds: float, voice: Voice, rng: np.random.Generator) -> tuple[list[Phoneme], str]:
