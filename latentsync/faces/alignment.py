@@ -98,6 +98,15 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
     return cv2.resize(warped, size, interpolation=cv2.INTER_AREA) if dense > 1 else warped
 
 
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(2, 3) float64 least-squares similarity (turn, scale, shift) that takes `source` (n, 2) to `target` (n, 2)."""
+    centre, goal = source.mean(axis=0), target.mean(axis=0)
+    from_, to = (source - centre) @ (1, 1j), (target - goal) @ (1, 1j)
+    factor = np.vdot(from_, to) / np.vdot(from_, from_)  # rotation and scale as one complex number
+    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return np.column_stack([linear, goal - linear @ centre])
+
+
 def matrix_scale(matrix: np.ndarray) -> float:
     """Px of the warped face per px of the frame."""
     return float(np.sqrt(abs(np.linalg.det(np.asarray(matrix, np.float64)[:, :2]))))

@@ -6,9 +6,13 @@ import numpy as np
 
 GRID = (32, 18)  # px (w, h) that frames are compared at: too coarse for noise, compression and small motion
 SHIFT = 2  # px of the grid that the picture may have moved: pans and shakes of 6 % of the frame a frame
-SAME_STRUCTURE = 0.6  # correlation of the pictures, at the best shift, above which it is one scene
-CHANGE = 12.0  # mean absolute difference in grey levels below which nothing has happened
+SAME_STRUCTURE = 0.6  # correlation of the pictures, at the best shift, above which it is mostly one scene
+CHANGE = 10.0  # mean absolute difference in grey levels below which nothing has happened
 SUDDEN = 2.5  # times the largest of the last differences that a cut must exceed: restless scenes are not cut up
+# A cut between two takes of the same set keeps most of the structure, but comes out of stillness.
+SAME_TAKE = 0.93  # correlation above which it is the same take
+VERY_SUDDEN = 6.0  # times the largest of the last differences
+ONE_WAY = 0.9  # share of the difference that is one change of brightness everywhere: a flash, a fade, an exposure
 MEMORY = 5  # frames whose differences are remembered
 
 
@@ -37,10 +41,15 @@ class CutDetector:
         return cut
 
     def _is_cut(self, picture: np.ndarray) -> bool:
-        difference = change(self._recent[-1], picture)
-        if difference < max(CHANGE, SUDDEN * max(self._changes, default=0.0)):
+        before = self._recent[-1]
+        difference, usual = change(before, picture), max(self._changes, default=0.0)
+        if difference < max(CHANGE, SUDDEN * usual):
             return False
-        return max(structure(before, picture) for before in self._recent) < SAME_STRUCTURE
+        likeness = max(structure(earlier, picture) for earlier in self._recent)
+        brightness = abs(float(picture.mean() - before.mean()))
+        came_from_stillness = bool(self._changes) and difference > VERY_SUDDEN * usual
+        another_take = came_from_stillness and brightness < ONE_WAY * difference and likeness < SAME_TAKE
+        return likeness < SAME_STRUCTURE or another_take
 
 
 def change(first: np.ndarray, second: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from .regions import Region, landmark_box, overlap, region_around
 TASK_VARIABLE = "LATENTSYNC_FACE_TASK"  # environment variable that names a face_landmarker.task file
 LOWEST_SCORE = 0.5  # of a mesh that counts as a face
 SAME_FACE = 0.35  # overlap of two boxes that are one face found twice
+FAR = 0.06  # of a region's side that a face may be off its middle and still be read as exactly as can be
 MOST_FACES = 8  # followed at once, the largest ones
 LOST_REACH = 2.5  # side of the neighbourhood searched for a lost face, over the side of its last region
 NEIGHBOURHOOD = 256  # px, the size that a smaller neighbourhood is enlarged to before it is searched
@@ -51,7 +52,7 @@ class FollowingDetector:
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """See LandmarkDetector."""
-        followed = [(region, self._read(image, region)) for region in self._regions]
+        followed = [(region, self._followed(image, region)) for region in self._regions]
         faces = _distinct([face for _, face in followed if face])
         lost = [region for region, face in followed if not face]
         faces = self._search(image, faces, lost)
@@ -62,13 +63,15 @@ class FollowingDetector:
         """`faces` and those found near the lost ones, in the whole frame and in tiles, as far as these are due."""
         for region in lost:
             faces = self._added(image, faces, _find_near(self._finder, image, region))
-        due = [kind for kind, schedule in self._schedules.items() if schedule.due()]
-        if "frame" in due or (lost and not faces):
+        due = {kind for kind, schedule in self._schedules.items() if schedule.due()}
+        if lost and not faces:
+            due.add("frame")
+        if "frame" in due:
             faces = self._added(image, faces, self._finder.find(image))
-            self._schedules["frame"].searched(following=bool(faces))
         if "tiles" in due:
             faces = self._added(image, faces, find_in_tiles(self._finder, image))
-            self._schedules["tiles"].searched(following=bool(faces))
+        for kind in due:
+            self._schedules[kind].searched(following=bool(faces))
         return faces
 
     def _added(self, image: np.ndarray, faces: list[Detection], regions: list[Region]) -> list[Detection]:
@@ -79,6 +82,15 @@ class FollowingDetector:
             if fine:
                 faces = _distinct([*faces, fine])
         return faces
+
+    def _followed(self, image: np.ndarray, region: Region) -> Detection | None:
+        """The face in `region`; read once more from around itself where it has moved far since `region` was."""
+        face = self._read(image, region)
+        if face is None:
+            return None
+        now = region_around(face[0])
+        moved = max(abs(now.x - region.x), abs(now.y - region.y)) > FAR * region.side
+        return self._read(image, now) if moved else face
 
     def _read(self, image: np.ndarray, region: Region) -> Detection | None:
         """The face in `region`, None where there is none that makes sense."""

@@ -15,6 +15,7 @@ SHORT_RANGE, FULL_RANGE = 0, 1  # mediapipe's two detectors: large faces, faces 
 BOX_MARGIN = 1.5  # side of the region over the longer side of the detector's box
 TILE = 480  # px; a face of 40 px fills the 12th of it that the full-range detector finds every time
 TILES_ACROSS = 5  # at most, so that the search of a huge frame stays affordable
+WHOLE_IS_ENOUGH = 1.5  # tiles along the longer side up to which the search of the whole frame does as well
 TILE_OVERLAP = 1 / 6  # of the tile: a small face on a tile's edge is whole in its neighbour
 
 # Waits between searches, in frames, while nobody is followed: they double up to a limit.
@@ -52,12 +53,12 @@ class BundledFinder:
 
 
 def find_in_tiles(finder: Finder, image: np.ndarray) -> list[Region]:
-    """Regions of small faces: `finder` on overlapping tiles of image (h, w, 3); empty where a tile holds the frame."""
+    """Regions of small faces: `finder` on overlapping tiles of image (h, w, 3); none if a tile is nearly the frame."""
     height, width = image.shape[:2]
     side = max(TILE, max(height, width) // TILES_ACROSS)
-    spans = tiles(width, height, side, side * TILE_OVERLAP)
-    if len(spans) == 1:
+    if max(height, width) <= WHOLE_IS_ENOUGH * side:
         return []
+    spans = tiles(width, height, side, side * TILE_OVERLAP)
     return [region for span in spans for region in find_within(finder, image, span)]
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from .alignment import Aligner, anchor_points, outside_share
-from .lips import CHIN, FOREHEAD, INNER_BOTTOM, INNER_TOP
+from .lips import CHIN, FOREHEAD, INNER_BOTTOM, INNER_TOP, face_height
 from .regions import EYE_CORNERS
 
 PUPILS = (468, 473)
 NOSE_TIP = 1
 CHEEKS = (234, 454)  # edges of the face, the image's left and right
-SMALLEST_FACE = 20.0  # px from cheek to cheek
-FURTHEST_TURN = 0.88  # place of the nose tip between the cheeks, 0.5 = frontal, 1 = on a cheek: beyond it a profile
+SMALLEST_FACE = 20.0  # px from cheek to cheek or from forehead to chin, the longer
+# Place of the nose tip between the cheeks: 0.5 = frontal, 1 = on the edge of a cheek, more = beyond it.
+FURTHEST_TURN = 1.1  # further is a profile, where the mesh loses the mouth's far half
+UNSURE_TURN = 0.85  # further, the mesh must be sure of itself
+SURE = 0.9  # score of a mesh that is
 MOST_OUTSIDE = 0.5  # share of the aligned crop that may lie outside the frame
 JUDGED_RESOLUTION = 256  # px of the crop it is judged on; the share hardly depends on it
 
@@ -42,13 +45,16 @@ def geometry_score(landmarks: np.ndarray) -> float:
     return float(ordered and proportioned and np.isfinite(landmarks).all())
 
 
-def unusable(landmarks: np.ndarray, frame_size: tuple[int, int]) -> str:
-    """Why a face with these landmarks (478, 2) px cannot be dubbed in a frame of (w, h) px; "" where it can."""
+def unusable(landmarks: np.ndarray, score: float, frame_size: tuple[int, int]) -> str:
+    """Why a face with these landmarks (478, 2) px cannot be dubbed in a frame of (w, h) px; "" where it can.
+
+    score: of the mesh, in [0, 1].
+    """
     width = float(np.linalg.norm(landmarks[CHEEKS[1]] - landmarks[CHEEKS[0]]))
-    height = float(np.linalg.norm(landmarks[CHIN] - landmarks[FOREHEAD]))
-    if max(width, height) < SMALLEST_FACE:
+    if max(width, face_height(landmarks)) < SMALLEST_FACE:
         return TOO_SMALL
-    if abs(turn(landmarks) - 0.5) > FURTHEST_TURN - 0.5:
+    turned = abs(turn(landmarks) - 0.5) + 0.5
+    if turned > FURTHEST_TURN or (turned > UNSURE_TURN and score < SURE):
         return TURNED_AWAY
     mouth = landmarks[[INNER_TOP, INNER_BOTTOM]].mean(axis=0)
     mouth_inside = bool(((mouth >= 0) & (mouth < frame_size)).all())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .alignment import anchor_points
+from .alignment import anchor_points, similarity
 
 # One-euro filter (Casiez, Roussel and Vogel, CHI 2012), in widths of the face from brow to brow.
-STILL_CUTOFF = 1.2  # Hz, of a head at rest
-CUTOFF_PER_SPEED = 12.0  # Hz per face width a second: a head that moves is followed at once
-SPEED_CUTOFF = 3.0  # Hz, of the speed's own smoothing
+STILL_CUTOFF = 1.5  # Hz, of a head at rest
+CUTOFF_PER_SPEED = 30.0  # Hz per face width a second: a head that moves is followed at once
+SPEED_CUTOFF = 6.0  # Hz, of the speed's own smoothing
 
 
 class PoseSmoother:
@@ -40,18 +40,10 @@ class PoseSmoother:
         gain = _gain(STILL_CUTOFF + CUTOFF_PER_SPEED * speed, step)
         self._anchors = self._anchors + gain * (anchors - self._anchors)
         self._raw, self._time = anchors, time
-        return _moved(landmarks, anchors, self._anchors)
+        matrix = similarity(anchors, self._anchors)
+        return (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def _gain(cutoff: float, step: float) -> float:
     """Share of the new value in a first-order low-pass of `cutoff` Hz at a step of `step` seconds."""
     return 1.0 / (1.0 + 1.0 / (2 * np.pi * cutoff * step))
-
-
-def _moved(points: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`points` (n, 2) under the least-squares similarity that takes `source` (m, 2) to `target` (m, 2)."""
-    centre, goal = source.mean(axis=0), target.mean(axis=0)
-    from_, to = (source - centre) @ (1, 1j), (target - goal) @ (1, 1j)
-    factor = np.vdot(from_, to) / np.vdot(from_, from_)  # rotation and scale as one complex number
-    turned = (points.astype(np.float64) - centre) @ (1, 1j) * factor
-    return (np.stack([turned.real, turned.imag], axis=-1) + goal).astype(np.float32)

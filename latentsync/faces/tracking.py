@@ -79,7 +79,7 @@ class FaceTracker:
         time = self._frames / MODEL_FPS if time is None else time
         self._frames += 1
         found = self._detector.detect(image)
-        reasons = [unusable(landmarks, (image.shape[1], image.shape[0])) for landmarks, _ in found]
+        reasons = [unusable(landmarks, score, (image.shape[1], image.shape[0])) for landmarks, score in found]
         self.reason = "" if "" in reasons else (reasons[0] if reasons else NO_FACE)
         pairs = self._associate([landmark_box(landmarks) for landmarks, _ in found])
         return self._continue(found, reasons, pairs, time)
