@@ -42,7 +42,7 @@ def load_clip(folder: Path, name: str) -> ClipCrops:
 
 
 def load_folder(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> list[ClipCrops]:
-    """Every clip of `folder` in order of name, except those named in `leave_out`. Raises InputError when none is left."""
+    """Every clip of `folder` by name, except those named in `leave_out`. Raises InputError when none is left."""
     names = sorted(path.name.removesuffix(".crops.npy") for path in Path(folder).glob("*.crops.npy"))
     clips = [load_clip(Path(folder), name) for name in names if name not in leave_out]
     if not clips:

@@ -51,20 +51,18 @@ class WindowBatch:
 
 
 @torch.no_grad()
-def encode_clip(clip: ClipCrops, vae: autoencoder.Autoencoder, mask: torch.Tensor, mirrored: bool) -> LatentClip:
-    """Cache the latents of a clip, whole and masked, or those of its mirror image. mask: (r, r), 1 = regenerate."""
+def encode_clip(clip: ClipCrops, vae: autoencoder.Autoencoder, mask: torch.Tensor) -> LatentClip:
+    """Latents of a clip, whole and with the mouth hidden. mask: (r, r), 1 = regenerate."""
     whole, hidden = [], []
     for start in range(0, len(clip), ENCODED_AT_ONCE):
-        crops = clip.crops[start : start + ENCODED_AT_ONCE]
-        images = pixels(crops[:, :, ::-1] if mirrored else crops)[None]
+        images = pixels(clip.crops[start : start + ENCODED_AT_ONCE])[None]
         both = torch.cat([images, mask_pixels(images, mask)]).to(vae.device)
         with torch.autocast(vae.device.type, torch.bfloat16):
             encoded = autoencoder.encode(vae, both).half().cpu()
         whole.append(encoded[0])
         hidden.append(encoded[1])
     rows = np.array([centre_step(time) for time in clip.times])
-    name = clip.name + ("-mirrored" if mirrored else "")
-    return LatentClip(name, torch.cat(whole, 1), torch.cat(hidden, 1), rows, ClipSound(clip.waveform))
+    return LatentClip(clip.name, torch.cat(whole, 1), torch.cat(hidden, 1), rows, ClipSound(clip.waveform))
 
 
 class WindowSampler:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from latentsync.data.crops import ClipCrops
-from latentsync.types import WINDOW_FRAMES
 
 REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
 
@@ -29,7 +26,7 @@ def group_of(name: str) -> str:
 
 
 def clip_weights(clips: list[ClipCrops], shares: dict[str, float]) -> np.ndarray:
-    """(clips,) probabilities. A group named in `shares` gets that share, spread by frames; the others split the rest."""
+    """(clips,) probabilities. A group in `shares` gets that share, spread by frames; the others split the rest."""
     frames = np.array([float(clip.usable.sum()) ** 0.5 for clip in clips])
     groups = [group_of(clip.name) if group_of(clip.name) in shares else "" for clip in clips]
     rest = 1 - sum(shares[name] for name in set(groups) if name)
@@ -43,9 +40,9 @@ def clip_weights(clips: list[ClipCrops], shares: dict[str, float]) -> np.ndarray
 class FrameSampler:
     """Single frames for the autoencoder."""
 
-    def __init__(self, clips: list[ClipCrops], seed: int, shares: dict[str, float] | None = None) -> None:
+    def __init__(self, clips: list[ClipCrops], shares: dict[str, float], seed: int) -> None:
         self.clips, self.seed = clips, seed
-        self.weights = clip_weights(clips, shares or {})
+        self.weights = clip_weights(clips, shares)
         self.usable = [np.flatnonzero(clip.usable) for clip in clips]
 
     def images(self, step: int, batch: int) -> torch.Tensor:

@@ -118,5 +118,6 @@ def train(
         losses.append(loss.item())
         if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
             correlation = held_out_correlation(readout, held_out, samples.scale)
-            log(f"articulation step {step + 1} loss {np.mean(losses[-250:]):.4f} held-out correlation {correlation:.3f}")
+            recent = np.mean(losses[-250:])
+            log(f"articulation step {step + 1} loss {recent:.4f} held-out correlation {correlation:.3f}")
     return encoder

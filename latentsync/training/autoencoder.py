@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from latentsync.data.crops import ClipCrops
@@ -56,7 +56,10 @@ def _gradients(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted L1 + L2 of pixels and L1 of their differences. output, target: (b, 3, h, w) in [-1, 1]; weight: (h, w)."""
+    """Weighted L1 + L2 of pixels and L1 of their differences.
+
+    output, target: (b, 3, h, w) in [-1, 1]; weight: (h, w)
+    """
     error = output - target
     pixel = (weight * (error.abs() + error.square())).mean()
     edges = [(weight[: dx.shape[-2], : dx.shape[-1]] * dx.abs()).mean() for dx in _gradients(error)]
@@ -85,17 +88,23 @@ def measure_scaling(vae: AutoencoderKL, images: torch.Tensor) -> float:
 
 
 def train(
-    recipe: AutoencoderRecipe, clips: list[ClipCrops], held_out: dict[str, torch.Tensor], folder: Path, log=print
+    recipe: AutoencoderRecipe,
+    clips: list[ClipCrops],
+    held_out: dict[str, torch.Tensor],
+    shares: dict[str, float],
+    folder: Path,
+    log: Callable[[str], None],
 ) -> AutoencoderKL:
     """Train from scratch, write `folder` (diffusers layout) every 100 steps, and return the network.
 
     held_out: named sets of images (n, 3, h, w) in [-1, 1] whose mouth-region PSNR is logged
+    shares: see `sampling.clip_weights`
     """
     torch.manual_seed(recipe.seed)
     vae = build(recipe).to(memory_format=torch.channels_last)
     mask = torch.from_numpy(inpaint_mask(recipe.resolution).copy())
     weight = 1 + MOUTH_WEIGHT * mask
-    sampler = FrameSampler(clips, recipe.seed)
+    sampler = FrameSampler(clips, shares, recipe.seed)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine_rate(recipe.steps, warmup=50))
     started, losses = time.monotonic(), []

@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler
 from diffusers.training_utils import EMAModel
 
 from latentsync.audio.mel_encoder import MelEncoder
-from latentsync.data.latents import LatentClip, WindowBatch, WindowSampler, frame_tokens
+from latentsync.data.latents import WindowBatch, WindowSampler, frame_tokens
 from latentsync.diffusion.conditioning import unet_input
 from latentsync.diffusion.noise import mixed_noise
 from latentsync.models.unet import LatentSyncUNet
@@ -155,26 +155,25 @@ class DenoisingRun:
         self.step += 1
         return loss.item()
 
-    def run(self, sampler: WindowSampler, held_out: WindowBatch, log: Callable[[str], None]) -> None:
+    def run(self, sampler: WindowSampler, held_out: WindowBatch | None, log: Callable[[str], None]) -> None:
         """Train to the recipe's last step; validates and saves every `save_every` steps."""
         started, losses = time.monotonic(), []
         while self.step < self.recipe.steps:
             losses.append(self.train_step(sampler))
             if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps:
-                with_ema = self.averaged()
-                loss, audio_gain = validate(with_ema, held_out)
-                self.restore()
-                recent = np.mean(losses[-self.recipe.save_every :])
-                elapsed = time.monotonic() - started
-                log(f"step {self.step} loss {recent:.4f} held-out {loss:.4f} audio gain {audio_gain:.4f} {elapsed:.0f} s")
+                recent, elapsed = np.mean(losses[-self.recipe.save_every :]), time.monotonic() - started
+                log(f"step {self.step} loss {recent:.4f} {self._validated(held_out)} {elapsed:.0f} s")
                 self.save()
 
-    def averaged(self) -> Denoiser:
-        """The denoiser with the moving average of its weights put in; `restore` takes it out again."""
+    def _validated(self, held_out: WindowBatch | None) -> str:
+        if held_out is None:
+            return "(no held-out clips)"
         self.ema.store(self.denoiser.parameters())
-        self.ema.copy_to(self.denoiser.parameters())
-        return self.denoiser
-
-    def restore(self) -> None:
-        """Put the trained weights back after `averaged`."""
+        self.average()
+        loss, audio_gain = validate(self.denoiser, held_out)
         self.ema.restore(self.denoiser.parameters())
+        return f"held-out {loss:.4f} audio gain {audio_gain:.4f}"
+
+    def average(self) -> None:
+        """Give the denoiser the moving average of its weights: what a finished run hands on."""
+        self.ema.copy_to(self.denoiser.parameters())

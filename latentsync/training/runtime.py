@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from diffusers import ModelMixin
 
 
