@@ -8,6 +8,7 @@ not there are skipped with the reason.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,28 @@ def clips_dir() -> Path:
 def weights_dir() -> Path:
     """Small real networks for measuring."""
     return _shared_folder("weights")
+
+
+@dataclass(frozen=True)
+class DubbingMaterial:
+    """What a dub needs, small: a checkpoint of random weights, a drawn face that speaks, other sound."""
+
+    checkpoint: Path
+    video: Path
+    audio: Path
+
+
+@pytest.fixture(scope="session")
+def dubbing_material(tmp_path_factory: pytest.TempPathFactory) -> DubbingMaterial:
+    """Made once for each worker; see `cli_material`."""
+    import cli_material as make
+
+    folder = tmp_path_factory.mktemp("material")
+    return DubbingMaterial(
+        make.write_tiny_checkpoint(folder / "tiny"),
+        make.write_talking_clip(folder / "talk.mp4"),
+        make.write_tone(folder / "new.wav"),
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

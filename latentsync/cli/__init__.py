@@ -70,8 +70,8 @@ def _run(argv: list[str]) -> int:
     for word in rest:
         if word.startswith("--"):
             known = [option for option in arguments.parser._option_string_actions if option.startswith("--")]
-            raise unknown_key(word.partition("=")[0], known, f"latentsync {arguments.command}")
-        raise InputError(f"latentsync {arguments.command}: nothing takes {word!r}; put a path with spaces in quotes")
+            raise unknown_key(word.partition("=")[0], known, arguments.command)
+        raise InputError(f"{arguments.command}: nothing takes {word!r}; put a path with spaces in quotes")
     return arguments.run(arguments)
 
 

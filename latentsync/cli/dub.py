@@ -88,7 +88,7 @@ def check_job(video: str, audio: str, out: str, options: dict[str, Any]) -> None
     probe_video(video)
     probe_audio(audio)
     check_output(out, [video, audio])
-    DubOptions.from_mapping(options)
+    DubOptions.from_mapping(options, "dub")
 
 
 def summary(report: DubReport) -> str:
