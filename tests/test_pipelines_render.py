@@ -9,12 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipelines_fakes import FollowedNetworks, FollowedVoice, shots
+from pipelines_fakes import FollowedNetworks, FollowedVoice, face, item, shots
+from pipelines_tiny import RESOLUTION as TINY
+from pipelines_tiny import LevelEncoder, tiny_components
 
 from latentsync.diffusion.schedulers import make_scheduler
+from latentsync.pipelines.networks import Networks
 from latentsync.pipelines.progress import Stopwatch
 from latentsync.pipelines.render import Renderer, RenderSettings
+from latentsync.pipelines.scan import Shot
 from latentsync.pipelines.sequences import Slot
+from latentsync.pipelines.windows import WindowPlanner
 from latentsync.types import WINDOW_FRAMES
 
 
@@ -149,3 +154,45 @@ def test_only_what_a_window_can_still_ask_for_is_kept() -> None:
         list(renderer.feed(shot))
         most = max(most, len(renderer._sequences[0]._members))
     assert most <= 32 + 3 * WINDOW_FRAMES
+
+
+def test_no_joint_of_windows_stands_out() -> None:
+    """The change of latents from frame to frame where windows fade, over that elsewhere, with frames that interact."""
+    components = tiny_components()
+    draw = torch.Generator().manual_seed(0)
+    for name, weight in components.unet.named_parameters():
+        if "motion_modules" in name and "proj_out" in name:
+            weight.data.normal_(0, 0.3, generator=draw)
+    networks = Networks(components, torch.device("cpu"), torch.float32, "sdpa", low_memory=False)
+    schedule = partial(make_scheduler, "ddim", components.settings.scheduler)
+    changes = {"make_scheduler": schedule, "num_inference_steps": 2, "guidance_scale": 1.5}
+    renderer = Renderer(networks, render_settings(**changes), LoudnessVoice(), Stopwatch())
+    finished: list[torch.Tensor] = []
+    decode = networks.decode
+    networks.decode = lambda latents: (finished.append(latents.clone()), decode(latents))[1]  # type: ignore[method-assign]
+    for shot in moving_shots(110):
+        list(renderer.feed(shot))
+    list(renderer.finish())
+    latents = torch.cat(finished)
+    change = (latents[1:] - latents[:-1]).square().mean((1, 2, 3)).sqrt()
+    joint = torch.zeros(len(latents), dtype=torch.bool)
+    planner = WindowPlanner()
+    _, *later = planner.plan(len(latents), ended=True)
+    for window in later:
+        joint[window.fresh : window.fresh + planner.overlap + 1] = True
+    assert change[joint[1:]].mean() / change[~joint[1:]].mean() <= 1.05
+
+
+class LoudnessVoice:
+    """Tokens that follow the time."""
+
+    def tokens(self, times) -> torch.Tensor:
+        return torch.stack([torch.full((10, LevelEncoder.width), float(np.sin(9 * time))) for time in times])
+
+
+def moving_shots(count: int):
+    """Crops of a picture that moves on by a pixel a frame."""
+    picture = np.random.default_rng(0).uniform(30, 220, (TINY, TINY + count, 3)).astype(np.uint8)
+    for index in range(count):
+        crop = np.ascontiguousarray(picture[:, index : index + TINY])
+        yield Shot(item(index), "", face(0), np.eye(2, 3, dtype=np.float32), crop)

@@ -108,14 +108,14 @@ def test_a_stage_inside_another_counts_for_itself_only(monkeypatch) -> None:
 
 def test_progress_is_told_to_a_callable() -> None:
     told: list[Progress] = []
-    reporter = ProgressReporter(told.append, expected_frames=4)
-    for _ in range(4):
+    reporter = ProgressReporter(told.append, expected_frames=20)
+    for _ in range(20):
         reporter.frame()
     reporter.close()
-    assert [now.percent for now in told] == [25, 50, 75, 100, 100]
-    assert [now.frames for now in told] == [1, 2, 3, 4, 4]
+    assert [now.percent for now in told] == [*range(5, 101, 5), 100]
+    assert [now.frames for now in told] == [*range(1, 21), 20]
     assert told[-1].stage == "done" and told[-1].eta == 0
-    assert all(now.eta is not None for now in told)
+    assert [now.eta is None for now in told] == [True] * 15 + [False] * 6, "the first frames say little"
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys) -> None:

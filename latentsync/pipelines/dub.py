@@ -73,19 +73,21 @@ class DubbingPipeline:
         attention: str = "sdpa",
         low_memory: bool = False,
         revision: str | None = None,
+        resolution: int | None = None,
         detector: LandmarkDetector | None = None,
     ) -> DubbingPipeline:
         """Load a checkpoint: `embedded`, a published `.pt`, a folder, or a hub name (at a revision).
 
         device: cuda, mps or cpu; dtype: fp32, bf16 or fp16; None or auto chooses. attention: sdpa or xformers.
         low_memory: smaller batches, networks on the device only while they work.
+        resolution: side of the face crops in pixels; another than the checkpoint's own warns.
         detector: of face landmarks; None takes the default.
         raises: CheckpointError, InputError
         """
         from latentsync.hub import load_components
 
         place = choose_device(device)  # before the weights are read, so that a wrong name is told at once
-        components = load_components(os.fspath(name_or_path), revision=revision)
+        components = load_components(name_or_path, revision=revision, resolution=resolution)
         return cls(
             components,
             device=str(place),

@@ -17,7 +17,7 @@ from latentsync.diffusion.schedulers import Scheduler
 from latentsync.faces.masks import inpaint_mask
 from latentsync.models import autoencoder
 from latentsync.pipelines.device import set_attention
-from latentsync.types import AUDIO_SAMPLE_RATE
+from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 if TYPE_CHECKING:
     from latentsync.hub import Components
@@ -33,7 +33,7 @@ class Networks:
     ) -> None:
         """low_memory: modules stay on the CPU while they are not used, the autoencoder takes one picture at a time.
 
-        raises: InputError when `attention` cannot be used
+        raises: InputError when `attention` cannot be used, or the resolution does not fit the autoencoder
         """
         self.device, self.dtype, self.settings = device, dtype, components.settings
         self.low_memory = low_memory
@@ -46,6 +46,8 @@ class Networks:
         if low_memory:
             self.vae.enable_slicing()  # type: ignore[operator]
         resolution, scale = self.resolution, autoencoder.scale(self.vae)
+        if resolution % scale:
+            raise InputError(f"The resolution is {resolution}; this checkpoint needs a multiple of {scale} pixels.")
         self.mask = inpaint_mask(resolution)
         self._pixel_mask = torch.from_numpy(self.mask.copy()).to(device)
         self._latent_mask = mask_to_latents(self._pixel_mask, scale)

@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from latentsync.types import WINDOW_FRAMES
+
 Item = TypeVar("Item")
 PLAIN_INTERVAL = 5.0  # seconds between lines where stderr is no terminal
+FRAMES_FOR_ETA = WINDOW_FRAMES  # the first ones wait for their window and for references; they say little
 _END = object()
 
 
@@ -94,11 +97,11 @@ class ProgressReporter:
         elapsed, expected = time.monotonic() - self._start, self._expected
         if stage == "done":
             return Progress(stage, 100.0, 0.0, self._frames)
-        if not expected or not self._frames:
+        if not expected:
             return Progress(stage, 0.0, None, self._frames)
         left = max(0, expected - self._frames)
-        percent = min(100.0, 100.0 * self._frames / expected)
-        return Progress(stage, percent, elapsed * left / self._frames, self._frames)
+        eta = elapsed * left / self._frames if self._frames >= FRAMES_FOR_ETA else None
+        return Progress(stage, min(100.0, 100.0 * self._frames / expected), eta, self._frames)
 
     def _advance(self, now: Progress) -> None:
         assert self._bar is not None

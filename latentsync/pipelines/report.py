@@ -152,7 +152,7 @@ def versions() -> dict[str, str]:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue
+            continue  # extras may be absent
     return found
 
 

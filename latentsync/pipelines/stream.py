@@ -79,7 +79,7 @@ class Crew:
             try:
                 return waiting.put(item, timeout=POLL_SECONDS)
             except queue.Full:
-                continue
+                continue  # look again whether the crew has stopped
 
     def get(self, waiting: queue.Queue) -> object:
         """Get from a queue of this crew; raises when the crew stopped."""
@@ -88,7 +88,7 @@ class Crew:
             try:
                 return waiting.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                continue
+                continue  # look again whether the crew has stopped
 
     def _check(self) -> None:
         if self._stop.is_set():
