@@ -181,7 +181,9 @@ class Run:
         return rows
 
     def section(self, title: str, pairs: list[Pair], own: list[Pair]) -> tuple[str, dict[str, Any]]:
-        """A table of one group of clips, and its figures."""
+        """A table of one group of clips, and its figures; nothing for an empty group."""
+        if not pairs:
+            return "", {}
         rows = {name: [measure_mouth(pair, mouth) for pair in pairs] for name, mouth in self.mouths.items()}
         rows["this checkpoint"] = self.dubs(pairs)
         rows["this checkpoint, own speech"] = made = self.dubs(own)
@@ -208,14 +210,17 @@ def main() -> None:
     run = Run(arguments)
     pairs, others = grid_pairs(arguments.pairs), unseen_pairs(arguments.unseen)
     own = with_own_speech(pairs)[: arguments.own]
-    grid, grid_values = run.section("Held-out sentences of a speaker trained on (GRID s1)", pairs, own)
-    unseen, unseen_values = run.section("Speakers not trained on", others, with_own_speech(others))
+    sections = {
+        "grid": run.section("Held-out sentences of a speaker trained on (GRID s1)", pairs, own),
+        "unseen": run.section("Speakers not trained on", others, with_own_speech(others)),
+    }
     head = (
         f"# Articulation\n\n{describe(run.dubber)}\n\n{common.machine()}\n\nMean [95 % interval] ± standard deviation "
         "over pairs. Sharpness: variance of the luma's Laplacian in the mouth box.\n\n"
     )
-    values = {"grid": grid_values, "unseen": unseen_values, "dubs": list(run.store.done.values())}
-    common.write_results(arguments.name, head + grid + unseen, values)
+    text = head + "".join(found for found, _ in sections.values())
+    values = {name: figures for name, (_, figures) in sections.items()}
+    common.write_results(arguments.name, text, {**values, "dubs": list(run.store.done.values())})
 
 
 def describe(dubber: Dubber) -> str:

@@ -100,11 +100,11 @@ def waveform_of(path: Path, seconds: float | None = None) -> np.ndarray:
         return waveform.read(0, len(waveform))
 
 
-def frame_count(path: Path) -> int:
-    """How many frames a file decodes to."""
+def frame_times(path: Path) -> np.ndarray:
+    """(f,) presentation times of all frames that a file decodes to, in seconds after the first."""
     from latentsync.media.reader import VideoReader
 
-    return sum(1 for _ in VideoReader(path).frames())
+    return np.array([frame.time for frame in VideoReader(path).frames()])
 
 
 class Measurements:

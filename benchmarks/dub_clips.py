@@ -16,6 +16,7 @@ import numpy as np
 from dubs import add_dub_options, dub_options
 from job import run_job
 from sheets import contact_sheet
+from smallest import checkpoint_path
 
 from latentsync.evaluation.quality import compare
 from latentsync.evaluation.timing import audio_offset
@@ -26,7 +27,14 @@ from latentsync.types import AUDIO_SAMPLE_RATE
 EXAMPLE = "python benchmarks/dub_clips.py --seconds 1 --steps 1 --only face1"
 FOLDER = common.WORK / "dub_clips"
 HEADER = (
-    *("clip", "in: codec, size", "fps in > out", "frames in > wanted > out", "audio in > out", "audio offset ms"),
+    *(
+        "clip",
+        "in: codec, size",
+        "fps in > out (largest shift of a frame)",
+        "frames in > wanted > out",
+        "audio in > out",
+        "audio offset ms",
+    ),
     *("PSNR outside dB", "frames not dubbed", "seconds by stage", "wall s", "memory: loaded > peak MiB"),
 )
 
@@ -65,7 +73,7 @@ def measure(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     """Dub one clip in a process of its own and measure the file."""
     video, audio = common.clip(job.video), speech_file(job, arguments.seconds)
     out = FOLDER / f"{job.video}-dub{job.suffix}"
-    done = run_job(arguments.checkpoint, video, audio, out, dub_options(arguments))
+    done = run_job(checkpoint_path(arguments.checkpoint), video, audio, out, dub_options(arguments))
     mouths = common.mouths_of(video)
     pictures = compare(video, out, mouths)
     contact_sheet(video, out, mouths, FOLDER / f"{job.video}.png")
@@ -74,7 +82,7 @@ def measure(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         **facts(video, audio, out),
         "frames_in": len(mouths.times),
         "frames_wanted": int((mouths.times < (probe_audio(audio).duration or np.inf)).sum()),
-        "frames_out": common.frame_count(out),
+        **rates(mouths.times, common.frame_times(out)),
         "offset_ms": 1000 * offset.seconds,
         "agreement": offset.agreement,
         "psnr_outside": pictures.psnr_outside,
@@ -82,13 +90,22 @@ def measure(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def rates(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """How the dub's frames lie in time, beside the source's; before, after: (f,) seconds."""
+    both = min(len(before), len(after))
+    return {
+        "fps": [(len(times) - 1) / float(times[-1]) for times in (before, after)],
+        "shift_ms": 1000 * float(np.abs(before[:both] - after[:both]).max()),
+        "frames_out": len(after),
+    }
+
+
 def facts(video: Path, audio: Path, out: Path) -> dict[str, Any]:
     """What the containers say of the files."""
-    before, after, given, written = probe_video(video), probe_video(out), probe_audio(audio), probe_audio(out)
+    before, given, written = probe_video(video), probe_audio(audio), probe_audio(out)
     return {
         "clip": video.name,
         "picture": f"{before.codec} {before.width}x{before.height}",
-        "fps": [float(before.fps), float(after.fps)],
         "audio": [f"{sound.codec} {sound.sample_rate} Hz x{sound.channels}" for sound in (given, written)],
     }
 
@@ -101,7 +118,7 @@ def row(found: dict[str, Any]) -> list[str]:
     return [
         found["clip"],
         found["picture"],
-        " > ".join(f"{fps:.2f}" for fps in found["fps"]),
+        " > ".join(f"{fps:.2f}" for fps in found["fps"]) + f" ({found['shift_ms']:.1f} ms)",
         f"{found['frames_in']} > {found['frames_wanted']} > {found['frames_out']}",
         " > ".join(found["audio"]),
         f"{found['offset_ms']:.2f} (r {found['agreement']:.3f})",

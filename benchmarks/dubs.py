@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+from smallest import checkpoint_path
 
 from latentsync.media.audio import write_wav
 from latentsync.types import AUDIO_SAMPLE_RATE
@@ -16,7 +17,9 @@ from latentsync.types import AUDIO_SAMPLE_RATE
 
 def add_dub_options(parser: argparse.ArgumentParser) -> None:
     """The checkpoint and what of the sampler a benchmark may change."""
-    parser.add_argument("--checkpoint", default="embedded", help="folder, file or name (default: embedded)")
+    parser.add_argument(
+        "--checkpoint", default="embedded", help="folder, file, name, or `smallest`: random weights (default: embedded)"
+    )
     parser.add_argument("--steps", type=int, help="denoising steps (default: the checkpoint's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,7 +42,7 @@ class Dubber:
         from latentsync import DubbingPipeline
 
         self.checkpoint, self.options = checkpoint, options
-        self.pipeline = DubbingPipeline.from_pretrained(checkpoint)
+        self.pipeline = DubbingPipeline.from_pretrained(checkpoint_path(checkpoint))
         self.digest = self.pipeline.components.digest
 
     def __call__(self, video: Path, audio: Path, name: str, **more: Any) -> Path:

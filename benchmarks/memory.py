@@ -17,7 +17,7 @@ import av
 import common
 import numpy as np
 from job import run_job
-from smallest import smallest_checkpoint
+from smallest import NAME, checkpoint_path
 
 from latentsync.media.audio import write_wav
 from latentsync.types import AUDIO_SAMPLE_RATE
@@ -44,15 +44,15 @@ class Case:
     """A clip dubbed with one network at several lengths."""
 
     name: str
-    checkpoint: str | None  # None: the smallest network that the pipeline takes
+    checkpoint: str
     clip: str
     speech: str
     minutes: tuple[float, ...]
 
 
 CASES = (
-    Case("smallest network, 458x458", None, "infinitetalk_ref_video", "highsync_s35_main", (1, 10)),
-    Case("smallest network, 1080x1920", None, "latentsync_demo2", "highsync_s35_main", (1, 4)),
+    Case("smallest network, 458x458", NAME, "infinitetalk_ref_video", "highsync_s35_main", (1, 10)),
+    Case("smallest network, 1080x1920", NAME, "latentsync_demo2", "highsync_s35_main", (1, 4)),
     Case("embedded default, 458x458", "embedded", "infinitetalk_ref_video", "highsync_s35_main", (1, 4)),
 )
 
@@ -91,10 +91,9 @@ def long_speech(name: str, seconds: float) -> Path:
 def measure(case: Case, minutes: float) -> dict[str, Any]:
     """One job."""
     video, audio = long_video(case.clip, 60 * minutes), long_speech(case.speech, 60 * minutes)
-    checkpoint = case.checkpoint or str(smallest_checkpoint())
-    done = run_job(checkpoint, video, audio, FOLDER / "dub.mp4", {"num_inference_steps": STEPS})
+    done = run_job(checkpoint_path(case.checkpoint), video, audio, FOLDER / "dub.mp4", {"num_inference_steps": STEPS})
     done.pop("report")
-    return {"case": case.name, "minutes": minutes, "frames": common.frame_count(FOLDER / "dub.mp4"), **done}
+    return {"case": case.name, "minutes": minutes, "frames": len(common.frame_times(FOLDER / "dub.mp4")), **done}
 
 
 def row(found: dict[str, Any], first: dict[str, Any]) -> list[str]:

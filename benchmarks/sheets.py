@@ -30,7 +30,7 @@ def _pairs(source: Path, dubbed: Path, limit: int) -> Iterator[tuple[int, tuple[
     """The frames that are shown, of both files."""
     from latentsync.media.reader import VideoReader
 
-    frames = min(limit, common.frame_count(dubbed))
+    frames = min(limit, len(common.frame_times(dubbed)))
     wanted = {int(index) for index in np.linspace(0, frames - 1, COLUMNS)}
     both = zip(VideoReader(source).frames(), VideoReader(dubbed).frames(), range(frames), strict=False)
     return ((index, (original.image, made.image)) for original, made, index in both if index in wanted)
