@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from latentsync.media.audio import write_wav
 
 WIDTH, HEIGHT = 96, 64
@@ -70,7 +71,9 @@ def make_clip(
             audio = container.add_stream("aac", rate=sound_rate, layout="mono")
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
-            frame = frame.reformat(format=pixel_format, dst_colorspace=1 if tags[1] == 1 else 5, dst_color_range=tags[0])
+            frame = frame.reformat(
+                format=pixel_format, dst_colorspace=1 if tags[1] == 1 else 5, dst_color_range=tags[0]
+            )
             frame.pts, frame.time_base = int(time * ticks), Fraction(1, ticks)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))

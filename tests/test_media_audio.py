@@ -12,9 +12,10 @@ import soundfile
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_clips import lag_seconds, make_clip, make_wav, noise_sound
+
 from latentsync.media.audio import AudioSource, read_waveform, to_mono, write_wav
 from latentsync.types import AUDIO_SAMPLE_RATE, InputError
-from media_clips import lag_seconds, make_clip, make_wav, noise_sound
 
 
 def whole(path: Path, **options) -> np.ndarray:
@@ -53,7 +54,12 @@ def test_sample_formats_have_one_full_scale(tmp_path: Path, name: str, subtype: 
 
 @pytest.mark.parametrize(
     ("name", "codec", "rate"),
-    [("a.mp3", "libmp3lame", 44_100), ("a.m4a", "aac", 44_100), ("a.opus", "libopus", 48_000), ("a.ogg", "libopus", 48_000)],
+    [
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.m4a", "aac", 44_100),
+        ("a.opus", "libopus", 48_000),
+        ("a.ogg", "libopus", 48_000),
+    ],
 )
 def test_lossy_files_start_at_their_first_sample(tmp_path: Path, name: str, codec: str, rate: int):
     sound = noise_sound(1.5, rate).astype(np.float32)

@@ -9,10 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_clips import HEIGHT, WIDTH, make_clip, make_wav, number_of, picture, psnr
+
 from latentsync.media.probe import probe_audio, probe_video
 from latentsync.media.reader import VideoReader
 from latentsync.types import InputError
-from media_clips import HEIGHT, WIDTH, make_clip, make_wav, number_of, picture, psnr
 
 
 def numbers(reader: VideoReader, order=None) -> list[int]:
@@ -112,7 +113,9 @@ def spoil_packets(path: Path, which: list[int], seed: int = 0) -> None:
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
 def test_damaged_pictures_keep_count_and_time(tmp_path: Path, codec: str):
-    options = {"g": "10", "bf": "0"} if codec == "libx264" else {"g": "10", "deadline": "realtime", "lag-in-frames": "0"}
+    options = (
+        {"g": "10", "bf": "0"} if codec == "libx264" else {"g": "10", "deadline": "realtime", "lag-in-frames": "0"}
+    )
     path = make_clip(tmp_path / "d.mkv", 40, codec=codec, options=options)
     spoil_packets(path, [15])
     reader = VideoReader(path)
@@ -135,7 +138,9 @@ def test_truncated_file_gives_what_decodes_and_says_where(tmp_path: Path):
     assert any("cut off" in event and "4.00 s" in event and str(path) in event for event in reader.events)
 
 
-@pytest.mark.parametrize("name", ["with space.mp4", "it's \"quoted\".mp4", "видео 映像 🎬.mp4", "12:30 talk.mp4", "a%03d.mp4", "-x.mp4"])
+@pytest.mark.parametrize(
+    "name", ["with space.mp4", 'it\'s "quoted".mp4', "видео 映像 🎬.mp4", "12:30 talk.mp4", "a%03d.mp4", "-x.mp4"]
+)
 def test_any_file_name(tmp_path: Path, name: str):
     plain = make_clip(tmp_path / "plain.mp4", 2)
     plain.rename(tmp_path / name)

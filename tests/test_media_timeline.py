@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_clips import make_clip, number_of
+
 from latentsync.media.probe import probe_video
 from latentsync.media.reader import VideoReader
 from latentsync.media.timeline import FITS, frames, plan
 from latentsync.types import Frame, InputError, VideoInfo
-from media_clips import make_clip, number_of
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
-RATES = st.sampled_from([Fraction(25), Fraction(30_000, 1001), Fraction(24_000, 1001), Fraction(50), Fraction(1350, 61)])
+RATES = st.sampled_from(
+    [Fraction(25), Fraction(30_000, 1001), Fraction(24_000, 1001), Fraction(50), Fraction(1350, 61)]
+)
 
 
 class MemoryReader:

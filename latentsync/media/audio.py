@@ -6,10 +6,9 @@ import os
 import tempfile
 import threading
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -70,7 +69,7 @@ class AudioSource:
             if zero is None:
                 zero = time or Fraction(0)
             ahead = 0 if time is None else round((time - zero) * rate) - position
-            if MIN_GAP_SECONDS * rate < ahead <= MAX_GAP_SECONDS * rate or (position == 0 and 0 < ahead):
+            if MIN_GAP_SECONDS * rate < ahead <= MAX_GAP_SECONDS * rate or (position == 0 and ahead > 0):
                 yield np.zeros((self.info.channels, ahead), np.float32)
                 position += ahead
             early = min(max(-ahead, 0), block.shape[1]) if position == 0 else 0
@@ -118,7 +117,7 @@ class SpooledWaveform:
     """16 kHz mono float32 in [-1, 1] in a private temporary file without a name: memory stays flat with length."""
 
     def __init__(self, source: AudioSource) -> None:
-        self._file = tempfile.TemporaryFile(prefix="latentsync-")
+        self._file = tempfile.TemporaryFile(prefix="latentsync-")  # noqa: SIM115 - closed by close()
         self._lock = threading.Lock()
         self._samples = 0
         rate, heard = source.info.sample_rate, 0

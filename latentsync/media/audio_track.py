@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +22,12 @@ FLAC_MAX_RATE = 655_350  # Hz
 BITS_PER_SAMPLE = {"aac": 4, "libopus": 3}  # a generous budget; the encoder's frame limit is 6
 MAX_BITS_PER_CHANNEL = 128_000  # bits a second
 COMMON_LAYOUTS = {1: "mono", 2: "stereo"}
-SURROUND_LAYOUTS = {"3.0": "3.0", "4.0": "4.0", "5.0": "5.0", "5.0(side)": "5.0", "5.1": "5.1", "5.1(side)": "5.1"}
+# "6 channels" is what a file without a channel mask gives; players take it for 5.1 too.
+SURROUND_LAYOUTS = {name: name for name in ("3.0", "4.0", "5.0", "5.1")} | {
+    "5.0(side)": "5.0",
+    "5.1(side)": "5.1",
+    "6 channels": "5.1",
+}
 DEEP_CODECS = ("pcm_s24", "pcm_s32", "pcm_f", "flac", "alac", "wavpack")  # sources that may hold more than 16 bits
 
 
@@ -44,7 +50,9 @@ def choose_track_format(muxer: str, source: AudioInfo) -> TrackFormat:
         notes.append(f"The sound's {source.sample_rate} Hz become {rate} Hz: {encoder} has no other near it.")
     layout = COMMON_LAYOUTS.get(source.channels) or SURROUND_LAYOUTS.get(source.layout)
     if layout is None:
-        notes.append(f"The sound's {source.channels} channels ({source.layout}) become stereo: {encoder} cannot keep them.")
+        notes.append(
+            f"The sound's {source.channels} channels ({source.layout}) become stereo: {encoder} cannot keep them."
+        )
         layout = "stereo"
     return TrackFormat(encoder, rate, layout, _sample_format(encoder, source.codec), tuple(notes))
 
@@ -71,7 +79,9 @@ class AudioTrack:
         form = self._format = choose_track_format(muxer, self._source.info)
         self.notes = list(form.notes)
         self._container = container
-        self._stream = container.add_stream(form.encoder, rate=form.rate, layout=form.layout, format=form.sample_format)
+        self._stream: Any = container.add_stream(
+            form.encoder, rate=form.rate, layout=form.layout, format=form.sample_format
+        )
         self._channels = self._stream.codec_context.layout.nb_channels
         if form.encoder in BITS_PER_SAMPLE:
             bits = min(MAX_BITS_PER_CHANNEL, BITS_PER_SAMPLE[form.encoder] * form.rate)
@@ -97,7 +107,8 @@ class AudioTrack:
                 return
             take = min(block.shape[1], stop - self._position)
             self._held = block[:, take:] if take < block.shape[1] else None
-            self._mux(block[:, :take])
+            if take:  # a resampler may need more before it gives something
+                self._mux(block[:, :take])
 
     def _mux(self, block: np.ndarray) -> None:
         frame = to_frame(block, self._format)
@@ -109,11 +120,13 @@ class AudioTrack:
         resampler = StreamResampler(self._source.info.sample_rate, self._format.rate, self._channels)
         for block in self._source.blocks():
             yield resampler.push(match_channels(block, self._channels))
-        yield resampler.finish()
+        if self._source.info.sample_rate != self._format.rate:
+            yield resampler.finish()
 
 
 def to_frame(block: np.ndarray, form: TrackFormat) -> av.AudioFrame:
     """(channels, samples) float32 -> a frame in the encoder's sample format."""
+    samples: Any
     if form.sample_format == "fltp":
         samples = np.ascontiguousarray(block)
     else:

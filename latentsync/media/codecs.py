@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+from av.codec.codec import UnknownCodecError
 
 from latentsync.media.colors import is_rgb
 from latentsync.types import InputError, VideoInfo
@@ -45,7 +46,7 @@ def choose_video_codec(muxer: str, source: VideoInfo, quality: str) -> VideoCode
     name = "libvpx-vp9" if muxer == "webm" else "libx264" if depth == 8 else "libx265"
     notes = []
     if name != "libvpx-vp9" and not divisible(sampling, source.width, source.height):
-        notes.append(f"The odd size {source.width}x{source.height} is kept through 4:4:4 chroma; not every player shows it.")
+        notes.append(f"The odd size {source.width}x{source.height} is kept by 4:4:4 chroma; not every player shows it.")
         sampling = "444"
     wanted = pixel_format(sampling, depth)
     chosen = next(f for f in (wanted, pixel_format(sampling, 8), "yuv420p") if f in _formats(name))
@@ -92,5 +93,7 @@ def find_encoder(name: str) -> Any:
     """The encoder of that name; InputError when this build of PyAV has none."""
     try:
         return av.Codec(name, "w")
-    except av.codec.codec.UnknownCodecError as error:
-        raise InputError(f"This PyAV has no {name} encoder; install the wheel of PyPI (pip install --force-reinstall av).") from error
+    except UnknownCodecError as error:
+        raise InputError(
+            f"This PyAV has no {name} encoder; install the wheel of PyPI (pip install --force-reinstall av)."
+        ) from error

@@ -33,15 +33,15 @@ class Damage:
     """Counts what is wrong with a file, for one sentence each at the end."""
 
     broken: int = 0
-    first_broken: Fraction | None = None
-    last_broken: Fraction | None = None
+    first_broken: Fraction = Fraction(0)  # both on the file's clock, of no meaning while nothing is broken
+    last_broken: Fraction = Fraction(0)
     repaired_times: int = 0
 
     def add_broken(self, time: Fraction) -> None:
         """One more picture that a neighbour stands in for."""
-        self.broken += 1
-        self.first_broken = time if self.first_broken is None else self.first_broken
+        self.first_broken = self.first_broken if self.broken else time
         self.last_broken = time
+        self.broken += 1
 
 
 @dataclass
@@ -94,7 +94,8 @@ class PictureDecoder:
 
     def _repaired(self, container: Any, stream: Any) -> Iterator[tuple[Fraction | None, av.VideoFrame]]:
         """(time or None, frame) with stand-ins where the decoder refused a packet or flagged a picture."""
-        awaited, good = _Awaited(), None
+        awaited = _Awaited()
+        good: Any = None
         for packet in packets(container, stream):
             if packet.size and not packet.is_discard:
                 awaited.expect(_seconds(packet.pts, stream.time_base))
@@ -148,7 +149,9 @@ def describe_damage(path: Path, damage: Damage, origin: Fraction) -> list[str]:
     if damage.broken:
         first, last = float(damage.first_broken - origin), float(damage.last_broken - origin)
         where = f"at {first:.2f} s" if first == last else f"between {first:.2f} and {last:.2f} s"
-        events.append(f"'{path}': {damage.broken} damaged picture(s) {where}; the last good picture stands in for each.")
+        events.append(
+            f"'{path}': {damage.broken} damaged picture(s) {where}; the last good picture stands in for each."
+        )
     if damage.repaired_times:
         events.append(f"'{path}': {damage.repaired_times} picture(s) without a usable time; the frame rate gives it.")
     return events

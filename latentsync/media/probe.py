@@ -47,7 +47,8 @@ class StreamTraits:
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The display matrix of a decoded frame, to the nearest quarter turn (ISO 14496-12, 6.2.2)."""
-    for item in frame.side_data:
+    items: Any = frame.side_data
+    for item in items:
         if item.type == SideDataType.DISPLAYMATRIX:
             # Row-major (a b u, c d v, x y w): x' = a x + c y, y' = b x + d y, in the machine's byte order.
             a, b, _, c, d, *_ = memoryview(item).cast("B").cast("i")
@@ -66,7 +67,7 @@ def video_stream(container: InputContainer, path: Path) -> Any:
         found = "sound" if container.streams.audio else "no picture and no sound"
         raise InputError(f"'{path}' has no video stream (it holds {found}); give a video file.")
     if streams[0].codec_context is None:
-        raise InputError(f"'{path}' holds video of an unknown codec, or is cut off; check that it plays, or export it again.")
+        raise InputError(f"'{path}' holds video of an unknown codec or is cut off; check that it plays.")
     return streams[0]
 
 
@@ -157,7 +158,7 @@ def audio_stream(container: InputContainer, path: Path) -> Any:
         raise InputError(f"'{path}' has no sound (no audio stream); give a file with sound as the audio.")
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise InputError(f"'{path}' holds sound of an unknown codec, or is cut off; check that it plays, or convert it to WAV.")
+        raise InputError(f"'{path}' holds sound of an unknown codec or is cut off; check that it plays.")
     return stream
 
 

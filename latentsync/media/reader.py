@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class VideoReader:
         self.info: VideoInfo = probe_video(path)
         self.events: list[str] = []
         self._times = array("d")  # seconds after the first picture, by index, as far as seen
-        self._origin: Fraction | None = None  # the first picture's time on the file's clock
+        self._origin = Fraction(0)  # the first picture's time on the file's clock, once it was seen
         self._end: float | None = None  # set by the first whole pass
         self._seekable = True
         self._orientation: Orientation | None = None  # of the first picture, and so of all
@@ -59,23 +58,21 @@ class VideoReader:
         return self._all() if order is None else self._chunks(order)
 
     def _all(self) -> Iterator[Frame]:
-        decoder, index, end = PictureDecoder(self.info.path), 0, Fraction(0)
-        for picture in decoder.pictures():
-            if self._origin is None:
-                self._origin = picture.time
+        decoder, end = PictureDecoder(self.info.path), Fraction(0)
+        for index, picture in enumerate(decoder.pictures()):
+            self._origin = picture.time if index == 0 else self._origin
             time = picture.time - self._origin
             end = time + picture.duration
             if index == len(self._times):
                 self._times.append(float(time))
             yield Frame(index, float(time), self._upright(picture))
-            index += 1
-        if self._end is None and self._origin is not None:
+        if self._end is None:
             self._finish_first_pass(decoder, end)
 
     def _finish_first_pass(self, decoder: PictureDecoder, end: Fraction) -> None:
         self._end = float(end)
         self._seekable = not decoder.damage.repaired_times
-        self.events += describe_damage(self.info.path, decoder.damage, self._origin or Fraction(0))
+        self.events += describe_damage(self.info.path, decoder.damage, self._origin)
         self.events += describe_end(self.info.path, end, decoder.header_end(), self.info.fps)
 
     def _chunks(self, order: Iterable[int]) -> Iterator[Frame]:
@@ -91,8 +88,7 @@ class VideoReader:
         """Pictures by index; decodes from the key frame before the first wanted one to the last."""
         decoder = PictureDecoder(self.info.path)
         if not self._seekable:
-            first, last = 0, max(wanted)
-            numbered = enumerate(islice(decoder.pictures(), last + 1))
+            numbered = enumerate(islice(decoder.pictures(), max(wanted) + 1))
             return {i: picture for i, picture in numbered if i in wanted}
         return self._collect_by_time(decoder, sorted(wanted))
 
@@ -124,7 +120,6 @@ class VideoReader:
         if self._orientation is None:  # asked once: a frame whose side data was looked at waits for the collector
             self._orientation = orientation_of(picture.frame)
         return turned(to_rgb(picture.frame), self._orientation)
-
 
 
 def turned(image: np.ndarray, orientation: Orientation) -> np.ndarray:
