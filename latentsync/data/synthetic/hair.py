@@ -84,4 +84,5 @@ def _back(identity: Identity, canvas: Canvas, strand: np.ndarray) -> np.ndarray:
     """Coverage (h, w) of the hair behind the neck."""
     reach = {"bob": 1.2, "long": 2.25}[identity.hair_style]
     side = 1.06 + 0.75 * identity.hair_volume + 0.02 * strand - np.abs(canvas.x)
-    return smoothstep(-0.01, 0.02, side) * smoothstep(reach + 0.1, reach - 0.1, canvas.y + 0.1 * strand) * (canvas.y > -0.4)
+    below = smoothstep(reach + 0.1, reach - 0.1, canvas.y + 0.1 * strand)
+    return smoothstep(-0.01, 0.02, side) * below * (canvas.y > -0.4)
