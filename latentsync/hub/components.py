@@ -125,7 +125,7 @@ class _Files:
 
     def __init__(self, folder: Folder | None, path: Path, hub_name: remote.HubName | None) -> None:
         self._folder, self._path, self._hub_name = folder, path, hub_name
-        self._beside = path if folder is not None else path.parent
+        self._beside = path.absolute().parent
         self._used = [] if folder is None else [path / CONFIG]
 
     def unet(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 from collections.abc import Mapping
@@ -26,7 +27,12 @@ from latentsync.hub.folder import (
 from latentsync.hub.networks import FileName, read_whisper, syncnet_for, unet_for
 from latentsync.hub.settings import Settings
 from latentsync.hub.tensors import read_json, read_pt, read_safetensors, state_of
-from latentsync.models.unet import diffusers_to_published, published_to_diffusers
+from latentsync.models.unet import (
+    LatentSyncUNet,
+    config_from_state_dict,
+    diffusers_to_published,
+    published_to_diffusers,
+)
 from latentsync.types import CheckpointError, InputError
 
 REST = "rest.safetensors"  # what an OpenAI file holds besides the levels that are used: its decoder, its final norm
@@ -76,10 +82,10 @@ def _published(folder: Folder) -> dict[str, Any]:
 
 def _unet_state(path: Path) -> State:
     state = diffusers_to_published(read_safetensors(path / DIFFUSERS_WEIGHTS))
-    read_back = diffusers_part(unet_for(state, path)).config
+    arguments = inspect.signature(LatentSyncUNet.__init__).parameters.values()
+    published = {argument.name: argument.default for argument in arguments} | config_from_state_dict(state)
     for key, value in read_json(path / CONFIG).items():
-        said = read_back.get(key)
-        if (list(said) if isinstance(said, tuple) else said) != value:
+        if not key.startswith("_") and (tuple(value) if isinstance(value, list) else value) != published.get(key):
             raise CheckpointError(f"{path}: a published file cannot say that {key} is {value}: keep the folder")
     return state
 

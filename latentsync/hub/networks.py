@@ -73,7 +73,10 @@ def load_unet(name: FileName, *, revision: str | None = None) -> LatentSyncUNet:
 def read_unet(path: Path) -> LatentSyncUNet:
     """path: a published file, or a folder with `config.json` and safetensors. CheckpointError as `load_unet`."""
     if path.is_dir():
-        network = build(LatentSyncUNet, _own_entries(read_json(path / CONFIG)), path)
+        config = read_json(path / CONFIG)
+        if config.get("_class_name") != LatentSyncUNet.__name__:
+            raise CheckpointError(f"{path} holds neither a checkpoint of ours nor a {LatentSyncUNet.__name__}")
+        network = build(LatentSyncUNet, _own_entries(config), path)
         return load_strict(network, read_safetensors(path / DIFFUSERS_WEIGHTS), path)
     state = state_of(read_pt(path), "state_dict", path)
     network = unet_for(state, path)

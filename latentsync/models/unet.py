@@ -128,9 +128,9 @@ class LatentSyncUNet(UNetMotionModel):
     ):
         if temporal not in TEMPORAL_CHOICES:
             raise ValueError(f"temporal is {temporal!r}; it must be one of {', '.join(TEMPORAL_CHOICES)}")
-        config = dict(self._internal_dict)
         if down_block_types is None:
             down_block_types = ("CrossAttnDownBlockMotion",) * (len(block_out_channels) - 1) + ("DownBlockMotion",)
+        config = {**self._internal_dict, "down_block_types": tuple(down_block_types)}
         super().__init__(
             in_channels=in_channels,
             out_channels=out_channels,

@@ -1,0 +1,203 @@
+"""Hub names, with a hub made of local files: revisions, listed digests, the cache, and life without a connection."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hub_samples import (
+    SETTINGS,
+    published_unet,
+    same_tensors,
+    small_mel_encoder,
+    small_unet,
+    small_vae,
+    write_whisper,
+)
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+from latentsync.hub import load_components, load_unet, load_vae, remote, save_folder
+from latentsync.types import CheckpointError
+
+PUBLISHED = "ByteDance/LatentSync-1.6"
+VAE = "stabilityai/sd-vae-ft-mse"
+MAIN, OLD = "a" * 40, "b" * 40  # commits
+
+
+class LocalHub:
+    """Repositories as folders, and a cache laid out as the hub's client does: blobs by digest, links by commit."""
+
+    def __init__(self, root: Path):
+        self.root, self.offline, self.reachable = root, False, True
+        self.revisions = {None: MAIN, "main": MAIN, MAIN: MAIN, "v1": OLD, OLD: OLD}
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    def source(self, repo: str, commit: str = MAIN) -> Path:
+        return self.root / "origin" / repo / commit
+
+    def model_info(self, repo: str, revision: str | None = None, *, files_metadata: bool):
+        assert files_metadata
+        if not self.reachable:
+            raise ConnectionError("Name or service not known")
+        if revision not in self.revisions or not self.source(repo, self.revisions[revision]).is_dir():
+            raise RepositoryNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
+        commit = self.revisions[revision]
+        top = self.source(repo, commit)
+        files = [file for file in top.rglob("*") if file.is_file()]
+        return SimpleNamespace(sha=commit, siblings=[self._listed(file, top) for file in files])
+
+    def _listed(self, file: Path, top: Path):
+        large = file.suffix in (".pt", ".safetensors")
+        lfs = SimpleNamespace(sha256=self.etag(file)) if large else None
+        return SimpleNamespace(rfilename=file.relative_to(top).as_posix(), lfs=lfs, blob_id=self.etag(file))
+
+    def etag(self, file: Path) -> str:
+        content = file.read_bytes()
+        if file.suffix in (".pt", ".safetensors"):
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+    def hf_hub_download(self, repo: str, file: str, *, revision: str | None, local_files_only: bool) -> str:
+        self.asked.append((repo, file, revision))
+        cached = self.root / "cache" / repo
+        link = cached / "snapshots" / self.revisions[revision] / file
+        if not link.exists():
+            if local_files_only:
+                raise LocalEntryNotFoundError("not in the cache")
+            source = self.source(repo, self.revisions[revision]) / file
+            blob = cached / "blobs" / self.etag(source)
+            for path in (blob, link):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, blob)
+            link.symlink_to(blob)
+        return str(link)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> LocalHub:
+    local = LocalHub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: local)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", local.hf_hub_download)
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: local.offline)
+    return local
+
+
+@pytest.fixture
+def published(hub) -> LocalHub:
+    for seed, commit in ((0, MAIN), (9, OLD)):
+        write_whisper(hub.source(PUBLISHED, commit) / "whisper" / "tiny.pt")
+        torch.save({"state_dict": published_unet(seed)}, hub.source(PUBLISHED, commit) / "latentsync_unet.pt")
+    small_vae().save_pretrained(hub.source(VAE))
+    return hub
+
+
+def test_a_published_name_is_composed_of_its_parts(published, recwarn):
+    loaded = load_components(PUBLISHED)
+    assert loaded.settings.resolution == loaded.trained_resolution == 512
+    assert loaded.settings.defaults == {"num_inference_steps": 20, "guidance_scale": 1.5, "scheduler": "ddim"}
+    assert loaded.settings.scheduler["prediction_type"] == "epsilon"
+    assert same_tensors(loaded.vae.state_dict(), small_vae().state_dict())
+    assert loaded.audio_encoder.width == 384
+    assert {(repo, file) for repo, file, _ in published.asked} == {
+        (PUBLISHED, "latentsync_unet.pt"),
+        (PUBLISHED, "whisper/tiny.pt"),
+        (VAE, "config.json"),
+        (VAE, "diffusion_pytorch_model.safetensors"),
+    }
+    assert not [warning for warning in recwarn if warning.category is UserWarning]
+
+
+def test_a_revision_is_that_revision(published):
+    main, old = load_components(PUBLISHED), load_components(PUBLISHED, revision="v1")
+    assert main.digest != old.digest
+    assert {revision for repo, _, revision in published.asked if repo == PUBLISHED} == {MAIN, OLD}
+    assert load_components(f"{PUBLISHED}@v1").digest == old.digest
+    assert not same_tensors(main.unet.state_dict(), old.unet.state_dict())
+    with pytest.raises(CheckpointError, match=r"LatentSync-1\.6@v7 is neither a path here nor a revision"):
+        load_components(f"{PUBLISHED}@v7")
+
+
+def test_a_file_that_differs_from_the_listing_is_refused(published):
+    load_unet(PUBLISHED)
+    for offline in (False, True):
+        published.offline = offline
+        blob = next((published.root / "cache" / PUBLISHED / "blobs").iterdir())
+        content = bytearray(blob.read_bytes())
+        content[-1] ^= 1
+        blob.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"latentsync_unet\.pt is not the file that the hub lists"):
+            load_unet(PUBLISHED)
+        content[-1] ^= 1
+        blob.write_bytes(content)
+    assert load_unet(PUBLISHED)
+
+
+def test_small_files_are_compared_too(published):
+    load_vae(VAE)
+    config = next(file for file in (published.root / "cache" / VAE / "blobs").iterdir() if len(file.name) == 40)
+    config.write_text(config.read_text().replace('"latent_channels": 4', '"latent_channels": 8'))
+    with pytest.raises(CheckpointError, match=r"config\.json is not the file that the hub lists"):
+        load_vae(VAE)
+
+
+@pytest.mark.parametrize("silence", ["offline", "unreachable"])
+def test_without_a_connection_the_cache_serves(published, silence):
+    digest = load_components(PUBLISHED).digest
+    published.offline, published.reachable = silence == "offline", silence != "unreachable"
+    assert load_components(PUBLISHED).digest == digest
+    told = "HF_HUB_OFFLINE is set" if silence == "offline" else "the hub cannot be reached"
+    with pytest.raises(CheckpointError, match=f"not in the local cache, and {told}.*fetch it once with a connection"):
+        load_components("ByteDance/LatentSync-1.5")
+
+
+def test_the_real_client_refuses_to_connect_when_offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    from huggingface_hub import HfApi
+
+    with pytest.raises(OfflineModeIsEnabled):
+        HfApi().model_info(PUBLISHED)
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
+        load_unet(PUBLISHED)
+
+
+def test_a_folder_of_ours_on_the_hub(hub):
+    networks = {"unet": small_unet(), "vae": small_vae(), "audio_encoder": small_mel_encoder()}
+    save_folder(hub.source("someone/dub"), **networks, settings=SETTINGS)
+    loaded = load_components("someone/dub@main")
+    assert loaded.settings.resolution == 96
+    assert same_tensors(loaded.unet.state_dict(), small_unet().state_dict())
+    weights = hub.source("someone/dub") / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    shutil.rmtree(hub.root / "cache")
+    with pytest.raises(CheckpointError, match=r"someone/dub.* has no file vae/diffusion_pytorch_model"):
+        load_components("someone/dub")
+
+
+def test_other_repositories_are_refused(hub):
+    hub.source("someone/cats").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"someone/cats has no file config\.json"):
+        load_unet("someone/cats")
+    (hub.source("someone/cats") / "config.json").write_text('{"model_type": "cat"}')
+    with pytest.raises(CheckpointError, match="neither in our format nor one of the published ones"):
+        load_unet("someone/cats")
+    with pytest.raises(CheckpointError, match="someone/dogs is neither a path here nor a revision"):
+        load_unet("someone/dogs")
+
+
+@pytest.mark.parametrize(
+    ("text", "repo", "revision"),
+    [("a/b", "a/b", None), ("a-1/b.c@v1", "a-1/b.c", "v1"), ("a/b@refs/pr/1", "a/b", "refs/pr/1")],
+)
+def test_names_are_read(text, repo, revision):
+    assert remote.parse_name(text) == remote.HubName(repo, revision)
+    assert str(remote.parse_name(text)) == text
+
+
+@pytest.mark.parametrize("text", ["a", "/a/b", "a/b/c.pt", "a b/c", "../a/b"])
+def test_paths_are_no_names(text):
+    assert remote.parse_name(text) is None
