@@ -82,6 +82,20 @@ def test_pingpong_shows_a_variable_clock_backwards_as_forwards(steps, seconds):
         assert b.out_time - a.out_time == pytest.approx(abs(times[a.frame.index] - times[b.frame.index]), abs=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.integers(1, 200), min_size=1, max_size=12), seconds=st.floats(0.02, 3), fit=st.sampled_from(FITS)
+)
+def test_durations_reach_the_next_picture_and_cover_the_sound(steps, seconds, fit):
+    times = [t / 1000 for t in accumulate(steps[:-1], initial=0)]
+    reader = MemoryReader(times, times[-1] + steps[-1] / 1000)
+    shown = list(frames(reader, plan(info(Fraction(25), len(times)), seconds, fit)))
+    assert all(a.out_time + a.duration == pytest.approx(b.out_time) for a, b in pairwise(shown))
+    end = shown[-1].out_time + shown[-1].duration
+    video_ends = fit == "keep" or (fit == "cut" and reader.end_time < seconds)
+    assert end == pytest.approx(reader.end_time) if video_ends else end >= seconds - 1e-6
+
+
 def test_keep_leaves_the_rest_alone():
     shown, _ = run(Fraction(25), 20, 0.4, "keep")
     assert [s.dub for s in shown] == [True] * 10 + [False] * 10

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -160,6 +161,26 @@ def test_surround_and_strange_channels(tmp_path: Path):
         assert bool(events) == said
 
 
+def test_the_sound_of_the_source_goes_on_where_the_new_one_ends(tmp_path: Path):
+    own = noise_sound(1.6, 16_000, seed=1)[:, 0]
+    source = make_clip(tmp_path / "v.mp4", 40, sound=own)
+    new = make_wav(tmp_path / "a.wav", 0.8, 44_100)
+    copy_video(source, tmp_path / "o.mkv", new, keep_sound=True)
+    mixed, first = heard(tmp_path / "o.mkv", 1.6), heard(new, 0.8)
+    assert np.abs(mixed[:12_500] - first[:12_500]).max() < 0.02
+    assert np.corrcoef(mixed[13_000:25_000], own[13_000:25_000])[0, 1] > 0.98
+
+
+def test_the_last_picture_lasts_as_long_as_it_says(tmp_path: Path):
+    info = probe_video(make_clip(tmp_path / "v.mp4", 2))
+    audio = make_wav(tmp_path / "a.wav", 2.0, 16_000)
+    with VideoWriter(tmp_path / "o.mkv", info, audio=audio) as writer:
+        writer.write(picture(0), 0.0, 0.04)
+        writer.write(picture(1), 0.04, 1.0)
+    with read_waveform(tmp_path / "o.mkv") as waveform:
+        assert waveform.seconds == pytest.approx(1.04, abs=1e-3)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_note_says_ai_modified(tmp_path: Path, suffix: str):
     source = make_clip(tmp_path / "v.mp4", 3)
@@ -168,6 +189,18 @@ def test_the_note_says_ai_modified(tmp_path: Path, suffix: str):
         tags = {key.lower(): value for key, value in container.metadata.items()}
     assert tags["digitalsourcetype"] == DIGITAL_SOURCE_TYPE
     assert "AI-modified" in tags["comment"] and tags["title"] == "Ein Gruß"
+
+
+def test_mp4_carries_the_note_as_xmp_too(tmp_path: Path):
+    copy_video(make_clip(tmp_path / "v.mp4", 3), tmp_path / "o.mp4")
+    data, boxes, at = (tmp_path / "o.mp4").read_bytes(), {}, 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        boxes[data[at + 4 : at + 8]] = data[at + 8 : at + size]
+        at += size
+    root = ElementTree.fromstring(boxes[b"uuid"][16:].decode().split("?>", 1)[1].rsplit("<?", 1)[0])
+    kind = root.find(".//{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    assert at == len(data) and kind is not None and kind.text == DIGITAL_SOURCE_TYPE
 
 
 def test_the_index_of_mp4_is_in_front(tmp_path: Path):

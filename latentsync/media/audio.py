@@ -37,6 +37,7 @@ class AudioSource:
         self.seconds = seconds
         self.events: list[str] = []
         self._unclean = 0  # samples that were not finite numbers
+        self._damaged = 0  # packets that did not decode
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Blocks (channels, samples) float32 of full scale 1; the first sample belongs to the first picture's time
@@ -51,6 +52,8 @@ class AudioSource:
                 yield self._clean(block)
             if limit is not None and position >= limit:
                 break
+        if self._damaged:
+            self.events.append(f"'{self.info.path}': {self._damaged} damaged packet(s) of sound became silence.")
         if self._unclean:
             self.events.append(f"'{self.info.path}': {self._unclean} sample(s) were not numbers and became silence.")
 
@@ -82,7 +85,7 @@ class AudioSource:
         with open_input(self.info.path) as container:
             stream = audio_stream(container, self.info.path)
             for packet in packets(container, stream):
-                for frame in decode_or_nothing(packet):
+                for frame in decode_or_nothing(packet, self._count_damage):
                     time = None if frame.pts is None else frame.pts * frame.time_base
                     block = match_channels(to_float(frame), self.info.channels)
                     if frame.sample_rate != self.info.sample_rate:
@@ -90,6 +93,9 @@ class AudioSource:
                             resampler = StreamResampler(frame.sample_rate, self.info.sample_rate, self.info.channels)
                         block = resampler.push(block)
                     yield time, block
+
+    def _count_damage(self) -> None:
+        self._damaged += 1
 
 
 class StreamResampler:

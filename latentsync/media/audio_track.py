@@ -74,8 +74,17 @@ def _sample_format(encoder: str, source_codec: str) -> str:
 class AudioTrack:
     """One audio stream of an open output container, fed from a file as the pictures advance."""
 
-    def __init__(self, container: OutputContainer, muxer: str, path: str | os.PathLike[str], seconds: float | None):
+    def __init__(
+        self,
+        container: OutputContainer,
+        muxer: str,
+        path: str | os.PathLike[str],
+        seconds: float | None,
+        rest: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """`seconds`: where the sound of `path` is cut. `rest`: a file whose sound goes on from there."""
         self._source = AudioSource(path, seconds)
+        self._rest = rest
         form = self._format = choose_track_format(muxer, self._source.info)
         self.notes = list(form.notes)
         self._container = container
@@ -98,7 +107,6 @@ class AudioTrack:
         """Mux the sound up to `end` (seconds, of the pictures) and close the track."""
         self._mux_until(round(end * self._format.rate))
         self._container.mux(self._stream.encode(None))
-        self.notes += self._source.events
 
     def _mux_until(self, stop: int) -> None:
         while self._position < stop:
@@ -117,10 +125,21 @@ class AudioTrack:
         self._container.mux(self._stream.encode(frame))
 
     def _converted(self) -> Iterator[np.ndarray]:
-        resampler = StreamResampler(self._source.info.sample_rate, self._format.rate, self._channels)
-        for block in self._source.blocks():
+        """Blocks at the track's rate and channels: the new sound, then the rest."""
+        given = 0
+        for block in self._resampled(self._source):
+            given += block.shape[1]
+            yield block
+        for block in self._resampled(AudioSource(self._rest)) if self._rest is not None else ():
+            skipped = min(given, block.shape[1])
+            given -= skipped
+            yield block[:, skipped:]
+
+    def _resampled(self, source: AudioSource) -> Iterator[np.ndarray]:
+        resampler = StreamResampler(source.info.sample_rate, self._format.rate, self._channels)
+        for block in source.blocks():
             yield resampler.push(match_channels(block, self._channels))
-        if self._source.info.sample_rate != self._format.rate:
+        if source.info.sample_rate != self._format.rate:
             yield resampler.finish()
 
 

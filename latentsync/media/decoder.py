@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from latentsync.media.containers import open_input, packets
-from latentsync.media.probe import frame_rate, video_duration, video_stream
+from latentsync.media.probe import decode_or_nothing, frame_rate, video_duration, video_stream
 
 # A file that stops this long before its header says, in seconds and in frames, counts as cut off.
 CUT_OFF_SECONDS, CUT_OFF_FRAMES = 0.25, 3
@@ -56,6 +56,9 @@ class _Awaited:
             bisect.insort(self.times, time)
             del self.times[:-MAX_WAITING_PACKETS]
 
+    def refuse(self) -> None:
+        self.failures += 1
+
     def missing_before(self, time: Fraction | None) -> list[Fraction]:
         """Times that a refused packet left empty before `time` (None: the end). Pictures leave a decoder in order of
         time, so a packet that is still awaited then gave none; without a refused packet that is the codec's right."""
@@ -92,14 +95,14 @@ class PictureDecoder:
             seconds = video_duration(container, video_stream(container, self.path))
         return Fraction(seconds) if seconds else None
 
-    def _repaired(self, container: Any, stream: Any) -> Iterator[tuple[Fraction | None, av.VideoFrame]]:
+    def _repaired(self, container: Any, stream: Any) -> Iterator[tuple[Fraction | None, Any]]:
         """(time or None, frame) with stand-ins where the decoder refused a packet or flagged a picture."""
         awaited = _Awaited()
-        good: Any = None
+        good = None
         for packet in packets(container, stream):
             if packet.size and not packet.is_discard:
                 awaited.expect(_seconds(packet.pts, stream.time_base))
-            for frame in _decode(packet, awaited):
+            for frame in decode_or_nothing(packet, awaited.refuse):
                 time = _seconds(frame.pts, stream.time_base)
                 for missing in awaited.missing_before(time) if time is not None else ():
                     self.damage.add_broken(missing)
@@ -132,15 +135,6 @@ def _seconds(pts: int | None, time_base: Fraction) -> Fraction | None:
 def _duration(frame: av.VideoFrame, fps: Fraction) -> Fraction:
     stored = frame.duration * frame.time_base if frame.duration and frame.time_base else Fraction(0)
     return stored if 2 * stored > 1 / fps else 1 / fps  # some AVI files store one tick of a fine clock
-
-
-def _decode(packet: Any, awaited: _Awaited) -> Iterator[av.VideoFrame]:
-    try:
-        yield from packet.decode()
-    except av.EOFError:
-        return
-    except (av.FFmpegError, OSError):
-        awaited.failures += 1
 
 
 def describe_damage(path: Path, damage: Damage, origin: Fraction) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -80,12 +80,15 @@ def first_frame(container: InputContainer, stream: Any) -> Any | None:
     return None
 
 
-def decode_or_nothing(packet: Any) -> Iterator[Any]:
-    """Frames of one packet; none of a damaged one."""
+def decode_or_nothing(packet: Any, on_damage: Callable[[], None] | None = None) -> Iterator[Any]:
+    """Frames of one packet; none of a damaged one, which `on_damage` hears of."""
     try:
         yield from packet.decode()
-    except (av.FFmpegError, OSError):
+    except av.EOFError:
         return
+    except (av.FFmpegError, OSError):
+        if on_damage is not None:
+            on_damage()
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:

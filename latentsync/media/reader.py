@@ -23,7 +23,7 @@ MIN_CHUNK, MAX_CHUNK = 4, 64  # pictures
 class VideoReader:
     """Frames of a video in order, and, once they have been seen, in any order by seeking.
 
-    `info` is what the file says, `events` what was wrong with it (complete after a whole pass).
+    `info` is what the file says, `events` what was wrong with it (complete when the first pass has ended).
     Raises InputError as `probe_video` does.
     """
 
@@ -34,6 +34,7 @@ class VideoReader:
         self._origin = Fraction(0)  # the first picture's time on the file's clock, once it was seen
         self._end: float | None = None  # set by the first whole pass
         self._seekable = True
+        self._damage_told = False
         self._orientation: Orientation | None = None  # of the first picture, and so of all
 
     @property
@@ -59,21 +60,25 @@ class VideoReader:
 
     def _all(self) -> Iterator[Frame]:
         decoder, end = PictureDecoder(self.info.path), Fraction(0)
-        for index, picture in enumerate(decoder.pictures()):
-            self._origin = picture.time if index == 0 else self._origin
-            time = picture.time - self._origin
-            end = time + picture.duration
-            if index == len(self._times):
-                self._times.append(float(time))
-            yield Frame(index, float(time), self._upright(picture))
-        if self._end is None:
-            self._finish_first_pass(decoder, end)
+        try:
+            for index, picture in enumerate(decoder.pictures()):
+                self._origin = picture.time if index == 0 else self._origin
+                time = picture.time - self._origin
+                end = time + picture.duration
+                if index == len(self._times):
+                    self._times.append(float(time))
+                yield Frame(index, float(time), self._upright(picture))
+            if self._end is None:
+                self._end = float(end)
+                self.events += describe_end(self.info.path, end, decoder.header_end(), self.info.fps)
+        finally:  # also where the caller needs no more frames
+            self._tell_damage(decoder)
 
-    def _finish_first_pass(self, decoder: PictureDecoder, end: Fraction) -> None:
-        self._end = float(end)
-        self._seekable = not decoder.damage.repaired_times
-        self.events += describe_damage(self.info.path, decoder.damage, self._origin)
-        self.events += describe_end(self.info.path, end, decoder.header_end(), self.info.fps)
+    def _tell_damage(self, decoder: PictureDecoder) -> None:
+        if not self._damage_told:
+            self._seekable = not decoder.damage.repaired_times
+            self.events += describe_damage(self.info.path, decoder.damage, self._origin)
+            self._damage_told = True
 
     def _chunks(self, order: Iterable[int]) -> Iterator[Frame]:
         picture_bytes = int(self.info.width * self.info.height * STORED_BYTES_PER_PIXEL)

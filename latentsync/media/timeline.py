@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latentsync.media.reader import VideoReader
 from latentsync.types import Frame, InputError, VideoInfo
@@ -41,6 +41,7 @@ class TimelineFrame:
     out_time: float  # seconds
     joint: bool  # not continuous with the picture before: a loop starts again
     dub: bool  # False where the picture is left as it is
+    duration: float = 0.0  # seconds until the next picture, or the end of the source; 0 when unknown
 
 
 def plan(video: VideoInfo, audio_seconds: float, fit: str) -> Timeline:
@@ -63,11 +64,16 @@ def plan(video: VideoInfo, audio_seconds: float, fit: str) -> Timeline:
 def frames(reader: VideoReader, timeline: Timeline) -> Iterator[TimelineFrame]:
     """The pictures of the result in order; memory does not grow with their number."""
     shown = {"cut": _once, "keep": _once, "loop": _looped, "pingpong": _pingpong, "hold": _held}[timeline.fit]
+    held: TimelineFrame | None = None  # one behind, so that its duration is known
     for index, (frame, time, joint) in enumerate(shown(reader, timeline)):
+        if held is not None:
+            yield replace(held, duration=time - held.out_time)
         dub = time < timeline.audio_seconds - TIME_EPSILON
         if not dub and timeline.fit != "keep":
             return
-        yield TimelineFrame(frame, index, time, joint, dub)
+        held = TimelineFrame(frame, index, time, joint, dub)
+    if held is not None:
+        yield replace(held, duration=reader.end_time - held.frame.time)
 
 
 Shown = tuple[Frame, float, bool]  # picture, time of the result in seconds, joint

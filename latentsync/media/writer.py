@@ -19,7 +19,7 @@ from latentsync.media.colors import apply_tags, from_rgb, output_tags
 from latentsync.media.containers import file_url
 from latentsync.media.outputs import PrivateFile, check_output, muxer_of, write_failure
 from latentsync.media.probe import probe_traits
-from latentsync.media.provenance import output_metadata
+from latentsync.media.provenance import output_metadata, xmp_box
 from latentsync.types import InputError, VideoInfo
 
 # Arbitrary keys need a metadata table of their own in mp4 and mov; the index goes to the front so that playing can
@@ -31,8 +31,9 @@ class VideoWriter:
     """Context manager; `write` takes pictures in order, leaving the block without an error publishes the file.
 
     `path`: .mp4, .mov, .mkv or .webm. `source`: the video whose clock, colours and shape are kept. `audio`: any file
-    with sound, or None for none; it is cut at `audio_seconds` and at the end of the last picture. `events`: what could
-    not be kept. Raises InputError for whatever the user can do something about; then nothing new is left on disk.
+    with sound, or None for none; it is cut at `audio_seconds` and at the end of the last picture. `keep_sound`: the
+    source's own sound goes on where the new one has ended. `events`: what could not be kept.
+    Raises InputError for whatever the user can do something about; then nothing new is left on disk.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class VideoWriter:
         audio: str | os.PathLike[str] | None,
         audio_seconds: float | None = None,
         quality: str = "high",
+        keep_sound: bool = False,
         extra_metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path, self._source = Path(path), source
         check_output(self.path, [source.path, audio])
-        muxer = muxer_of(self.path)
+        self._muxer = muxer = muxer_of(self.path)
         self._traits = probe_traits(source.path)
         self._codec = choose_video_codec(muxer, source, quality)
         self.events = list(self._codec.notes)
@@ -55,9 +57,11 @@ class VideoWriter:
         self._private = PrivateFile(self.path)
         self._container: Any = None
         self._last_pts = -1
+        self._end = 0.0  # seconds, of the last picture
         try:
             self._open(muxer, output_metadata(self._traits.metadata, extra_metadata or {}))
-            self._track = AudioTrack(self._container, muxer, audio, audio_seconds) if audio is not None else None
+            rest = source.path if keep_sound and source.has_audio else None
+            self._track = AudioTrack(self._container, muxer, audio, audio_seconds, rest) if audio is not None else None
         except BaseException as error:
             self._abort()
             raise self._for_user(error) from error
@@ -83,14 +87,17 @@ class VideoWriter:
         base = self._traits.time_base
         return base if base * self._source.fps <= 1 else 1 / self._source.fps
 
-    def write(self, image: np.ndarray, time: float) -> None:
-        """Encode one upright picture (h, w, 3) uint8 RGB of the source's size, shown from `time` (seconds)."""
+    def write(self, image: np.ndarray, time: float, duration: float = 0.0) -> None:
+        """Encode one upright picture (h, w, 3) uint8 RGB of the source's size, shown from `time` for `duration`
+        (seconds; 0: as long as the frame rate says, which matters for the last one)."""
         assert image.shape == (self._source.height, self._source.width, 3) and image.dtype == np.uint8, image.shape
         frame = from_rgb(image, self._codec.pixel_format, self._tags)
         base = self._time_base()
         frame.time_base = base
         frame.pts = self._last_pts = max(round(Fraction(time) / base), self._last_pts + 1)
-        frame.duration = max(1, round(1 / self._source.fps / base))
+        shown = Fraction(duration) or 1 / self._source.fps
+        frame.duration = max(1, round(shown / base))
+        self._end = float(frame.pts * base + shown)
         try:
             self._container.mux(self._stream.encode(frame))
             if self._track is not None:
@@ -116,9 +123,12 @@ class VideoWriter:
             raise InputError(f"No picture of '{self._source.path}' came through: nothing was written.")
         self._container.mux(self._stream.encode(None))
         if self._track is not None:
-            self._track.finish(float(self._last_pts * self._time_base() + 1 / self._source.fps))
+            self._track.finish(self._end)
             self.events += self._track.notes
         self._container.close()
+        if self._muxer == "mp4":
+            with self._private.path.open("ab") as file:
+                file.write(xmp_box())
         self._private.publish()
 
     def _abort(self) -> None:
