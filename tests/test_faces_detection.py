@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from latentsync.faces import alignment, detection, finder, lips, masks, mesh, quiet, regions
-from latentsync.types import CheckpointError, Face, InputError
+from latentsync.types import CheckpointError, Face, Frame, InputError
 
 CLIPS = ("grid_lbax4n.mpg", "videoretalking_face5_hq.mp4", "real3dportrait_May_5s.mp4", "pcavs_vox2_pose_00473.mp4")
 
@@ -231,18 +232,18 @@ def test_the_person_on_the_photo_is_chosen(bundled, frames, identity_weights, tm
     photo = tmp_path / "the speaker's photo.png"
     assert cv2.imwrite(str(photo), wanted[0][..., ::-1])
     matcher = IdentityMatcher(identity_weights, photo, bundled)
-    canvas = np.concatenate(
-        [np.pad(other[1], ((0, 0), (0, 0), (0, 0))), np.pad(wanted[3], ((0, 12), (0, 0), (0, 0)))], axis=1
-    )
+    canvas = np.concatenate([other[1], np.pad(wanted[3], ((0, 12), (0, 0), (0, 0)))], axis=1)
     bundled.reset()
     faces = [
         Face(regions.landmark_box(landmarks), landmarks, track)
         for track, (landmarks, _) in enumerate(bundled.detect(canvas))
     ]
     assert len(faces) == 2
-    answer = matcher.choose(canvas, faces)
+    item = SimpleNamespace(frame=Frame(0, 0.0, canvas))
+    assert list(matcher.watch([(item, faces, "")])) == [(item, faces, "")]
+    answer = matcher.choose(faces, canvas.shape[1::-1])
     assert answer is not None and answer.box[0] > other[1].shape[1]
-    assert matcher.choose(canvas, [found for found in faces if found is not answer]) is None
+    assert matcher.choose([found for found in faces if found is not answer], canvas.shape[1::-1]) is None
 
 
 def test_unusable_identity_input_is_named(bundled, identity_weights, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from latentsync.types import CheckpointError, Face, InputError
 
 from .alignment import similarity, warp
 from .detection import LandmarkDetector, default_detector
+from .tracking import TrackedItem
 
 FACE_SIZE = (96, 112)  # px (w, h) the network sees
 EMBEDDING = 128
@@ -22,6 +24,7 @@ FIVE_POINTS = (468, 473, 1, 61, 291)  # the same five of the mesh
 # Bottlenecks of the network: expansion, width, repeats, stride of the first (MobileFaceNet, arXiv 1804.07573, table 1).
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 SAME_PERSON = 0.35  # cosine from which two faces count as one person's; others lie around 0
+Seen = tuple[TrackedItem, list[Face], str]
 SAMPLES = 3  # frames of a track that are compared with the photo; their mean decides
 
 
@@ -115,7 +118,7 @@ class IdentityEmbedder:
 class IdentityMatcher:
     """Chooses, among the faces of a video, the person on a reference photo.
 
-    Each track is compared in its first few frames; after that its mean likeness stands.
+    Each track is compared in its first few frames, on its way through `watch`; then its mean likeness stands.
     """
 
     def __init__(self, weights: Path, photo: Path, detector: LandmarkDetector | None = None) -> None:
@@ -124,12 +127,21 @@ class IdentityMatcher:
         self._wanted = self._of_photo(Path(photo), detector or default_detector())
         self._likeness: dict[int, list[float]] = {}
 
-    def choose(self, image: np.ndarray, faces: list[Face]) -> Face | None:
-        """The face in image (h, w, 3) uint8 that is the person, None where none is; frames in order."""
+    def watch(self, tracked: Iterable[Seen]) -> Iterator[Seen]:
+        """What `tracking.track` yields, unchanged; the faces are compared with the photo on the way through."""
+        for item, faces, reason in tracked:
+            self.look(item.frame.image, faces)
+            yield item, faces, reason
+
+    def look(self, image: np.ndarray, faces: list[Face]) -> None:
+        """Compare the faces in image (h, w, 3) uint8 RGB whose tracks are not known well enough yet."""
         for face in faces:
             known = self._likeness.setdefault(face.track, [])
             if len(known) < SAMPLES and face.score > 0:
                 known.append(float(self._embedder.embed(image, face.landmarks) @ self._wanted))
+
+    def choose(self, faces: list[Face], frame_size: tuple[int, int]) -> Face | None:
+        """The person among `faces` that were looked at, None where nobody is; see `tracking.SpeakerChooser`."""
         best = max(faces, key=self.likeness, default=None)
         return best if best is not None and self.likeness(best) >= SAME_PERSON else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -95,7 +96,7 @@ class BundledMesh:
             from mediapipe.python import CalculatorGraph, packet_creator, packet_getter
             from mediapipe.python._framework_bindings import resource_util
 
-            resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
+            resource_util.set_resource_dir(str(Path(str(mediapipe.__file__)).parents[1]))
             self._packets, self._getter = packet_creator, packet_getter
             self._image_frame, self._srgb = mediapipe.ImageFrame, mediapipe.ImageFormat.SRGB
             self._graph = CalculatorGraph(graph_config=MESH_GRAPH)
@@ -166,7 +167,7 @@ class TaskMesh:
         return [region_around(points) for points in self.meshes(image)]
 
 
-def bundled_mediapipe():
+def bundled_mediapipe() -> ModuleType:
     """The mediapipe module. InputError where it is missing or has no bundled face models."""
     try:
         import mediapipe

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from latentsync.types import MODEL_FPS
+
 from .alignment import anchor_points, similarity
 
 # One-euro filter (Casiez, Roussel and Vogel, CHI 2012), in widths of the face from brow to brow.
@@ -26,13 +28,15 @@ class PoseSmoother:
         self._time = 0.0
 
     def smooth(self, landmarks: np.ndarray, time: float) -> np.ndarray:
-        """(478, 2) float32 px from landmarks (478, 2) px at `time` in seconds, later than the last one."""
+        """(478, 2) float32 px from landmarks (478, 2) px of the next frame, `time` in seconds.
+
+        Time may run backwards (a video played in reverse); where it stands still, a frame's usual length is taken.
+        """
         anchors = anchor_points(landmarks)
-        if self._anchors is None or time <= self._time:
+        if self._anchors is None:
             self._anchors, self._raw, self._time = anchors, anchors, time
-            self._velocity = np.zeros((3, 2))
             return landmarks
-        step = time - self._time
+        step = abs(time - self._time) or 1 / MODEL_FPS
         width = float(np.linalg.norm(anchors[1] - anchors[0]))
         velocity = (anchors - self._raw) / (width * step)
         self._velocity += _gain(SPEED_CUTOFF, step) * (velocity - self._velocity)

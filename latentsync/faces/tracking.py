@@ -67,6 +67,11 @@ class FaceTracker:
         """Frames, up to the last one, that a track which may still come back has missed."""
         return max((track.missed for track in self._tracks), default=0)
 
+    def reset(self) -> None:
+        """End every track: the next frame has nothing to do with the one before."""
+        self._tracks.clear()
+        self._detector.reset()
+
     def update(self, image: np.ndarray, *, cut: bool = False, time: float | None = None) -> list[Face]:
         """Usable faces in image (h, w, 3) uint8, the next frame of the video, largest first.
 
@@ -74,8 +79,7 @@ class FaceTracker:
         smoothing; 25 frames a second where it is not given.
         """
         if self._cuts.update(image) or cut:
-            self._tracks.clear()
-            self._detector.reset()
+            self.reset()
         time = self._frames / MODEL_FPS if time is None else time
         self._frames += 1
         found = self._detector.detect(image)
@@ -190,6 +194,7 @@ def track(
     straight lines, with a score of 0. Frames that are not to be dubbed are not searched.
     """
     tracker = FaceTracker(detector, max_gap)
+    tracker.reset()
     held: deque[_Held] = deque()
     pause = False
     for item in frames:
