@@ -176,10 +176,10 @@ def broken(place: str, kind: type[BaseException], monkeypatch):
 
         write = VideoWriter.write
 
-        def failing(self, image, time):
+        def failing(self, image, time, duration):
             if time > 0.2:
                 raise kind("injected")
-            write(self, image, time)
+            write(self, image, time, duration)
 
         monkeypatch.setattr(VideoWriter, "write", failing)
         return pipeline()
@@ -281,6 +281,29 @@ def test_a_reference_picture(tiny, inputs, tmp_path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(InputError, match="is not a picture"):
         tiny.dub(*inputs, tmp_path / "q.mkv", progress=False, reference=tmp_path / "text.jpg")
+
+
+def test_a_photo_chooses_and_sees_every_frame(inputs, tmp_path, monkeypatch) -> None:
+    class Matcher:
+        """Knows the person from the fifth frame on."""
+
+        def __init__(self, weights, photo, detector):
+            assert (weights.name, photo.name) == ("net.ckpt", "me.jpg")
+            self.seen = 0
+
+        def watch(self, tracked):
+            for item, faces, reason in tracked:
+                self.seen += 1
+                yield item, faces, reason
+
+        def choose(self, faces, frame_size):
+            assert frame_size == (WIDTH, HEIGHT)
+            return faces[0] if self.seen >= 5 else None
+
+    monkeypatch.setattr("latentsync.faces.identity.IdentityMatcher", Matcher)
+    photo = {"face_photo": "me.jpg", "identity_weights": "net.ckpt"}
+    report = pipeline().dub(*inputs, tmp_path / "o.mp4", progress=False, **photo)
+    assert report.frames_skipped == {"the chosen face is not in this frame": 4}
 
 
 def test_a_dry_run_writes_nothing_and_counts(inputs, tmp_path) -> None:

@@ -15,8 +15,8 @@ from latentsync.pipelines.sequences import Slot
 class Writer(Protocol):
     """Takes the finished frames. See `media.writer.VideoWriter`."""
 
-    def write(self, image: np.ndarray, time: float) -> None:
-        """image: (h, w, 3) uint8 RGB; time: presentation time in seconds."""
+    def write(self, image: np.ndarray, time: float, duration: float) -> None:
+        """image: (h, w, 3) uint8 RGB; time, duration: of its presentation, in seconds."""
         ...
 
 
@@ -35,10 +35,11 @@ class Composer:
 
     def take(self, slot: Slot) -> None:
         """Paste, write, count."""
+        item = slot.shot.item
         with self._watch.stage("paste"):
             image = self._image(slot)
         with self._watch.stage("write"):
-            self._writer.write(image, slot.shot.item.out_time)
+            self._writer.write(image, item.out_time, item.duration)
         self.counts.add(slot)
         if self._log is not None:
             self._log.add(slot)

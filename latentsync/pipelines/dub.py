@@ -148,7 +148,8 @@ class DubbingPipeline:
             progress.close(ended)
 
     def _pump(self, job: Job, renderer: Renderer, composer: Composer) -> None:
-        with Crew() as crew:
+        # The same seed must give the same bits, so cuDNN may not choose its kernels by timing them.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), Crew() as crew:
             shots = crew.prefetch(job.shots(), SHOTS_AHEAD)
             done = crew.drain(composer.take, FRAMES_BEHIND)
             for shot in shots:

@@ -58,7 +58,12 @@ class Job:
     def open_writer(self, out: Path) -> VideoWriter:
         """The encoder of the dubbed file."""
         return VideoWriter(
-            out, self.info, audio=self.audio, audio_seconds=self.timeline.audio_seconds, quality=self.options.quality
+            out,
+            self.info,
+            audio=self.audio,
+            audio_seconds=self.timeline.audio_seconds,
+            quality=self.options.quality,
+            keep_sound=self.timeline.fit == "keep",
         )
 
 
@@ -79,7 +84,7 @@ def open_job(
     info = probe_video(video)
     probe_audio(audio)
     watch = Stopwatch()
-    track = tracker or default_tracker(detector)
+    track, chooser = choose_speaker(options, tracker or default_tracker(detector), detector)
     settings = render_settings(networks, options, float(info.fps), detector)
     with watch.stage("read audio"):
         waveform = read_waveform(audio)
@@ -87,7 +92,7 @@ def open_job(
         with watch.stage("audio"):
             voice = Voice(networks, waveform, silence_gate=options.silence_gate)
         timeline = plan_timeline(info, waveform.seconds, options.fit)
-        scanner = Scanner(track, speaker_chooser(options), networks.resolution, watch)
+        scanner = Scanner(track, chooser, networks.resolution, watch)
         yield Job(info, audio, VideoReader(video), timeline, waveform, voice, settings, scanner, options, watch)
 
 
@@ -167,15 +172,21 @@ def default_tracker(detector: LandmarkDetector | None = None) -> Tracker:
     return track
 
 
-def speaker_chooser(options: DubOptions) -> Chooser:
-    """Who speaks: by photo where one is given, else by place."""
-    if options.face_photo is not None:
-        from latentsync.faces.identity import IdentityMatcher
+def choose_speaker(
+    options: DubOptions, tracker: Tracker, detector: LandmarkDetector | None = None
+) -> tuple[Tracker, Chooser]:
+    """Who speaks: by photo where one is given, else by place; and the tracker, watched where a photo needs it.
 
-        return IdentityMatcher(options.identity_weights, options.face_photo)
-    from latentsync.faces.tracking import SpeakerChooser
+    raises: InputError for a photo without a face, CheckpointError for unusable recognition weights
+    """
+    if options.face_photo is None or options.identity_weights is None:
+        from latentsync.faces.tracking import SpeakerChooser
 
-    return SpeakerChooser(options.face)
+        return tracker, SpeakerChooser(options.face)
+    from latentsync.faces.identity import IdentityMatcher
+
+    matcher = IdentityMatcher(Path(options.identity_weights), Path(options.face_photo), detector)
+    return lambda frames: matcher.watch(tracker(frames)), matcher
 
 
 def _default_detector() -> LandmarkDetector:
