@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.faces import alignment, detection, finder, lips, masks, mesh, quiet, regions
+from latentsync.faces import alignment, detection, finder, lips, masks, mesh, quiet, regions, tracking
 from latentsync.types import CheckpointError, Face, Frame, InputError
 
 CLIPS = ("grid_lbax4n.mpg", "videoretalking_face5_hq.mp4", "real3dportrait_May_5s.mp4", "pcavs_vox2_pose_00473.mp4")
@@ -85,6 +85,21 @@ def test_several_faces_largest_first(bundled, frames):
     bundled.reset()
     boxes = [regions.landmark_box(landmarks) for landmarks, _ in bundled.detect(canvas)]
     assert len(boxes) == 2 and boxes[0][2] < 512 < boxes[1][0]
+
+
+def test_a_real_clip_is_tracked_through_a_gap_and_split_at_a_cut(bundled, clips_dir):
+    images = []
+    for name in ("grid_lbax4n.mpg", "grid_sbwe5n.mpg"):
+        with av.open(str(clips_dir / name)) as container:
+            images += [
+                frame.to_ndarray(format="rgb24") for _, frame in zip(range(12), container.decode(video=0), strict=False)
+            ]
+    left, top, right, bottom = (int(edge) for edge in regions.landmark_box(landmarks_of(bundled, images[5])))
+    for image in images[5:8]:
+        image[top - 20 : bottom + 10, left:right] = 110  # something passes before the face
+    shown = [SimpleNamespace(frame=Frame(i, i / 25, image), joint=False, dub=True) for i, image in enumerate(images)]
+    answer = [[(face.track, face.score == 0) for face in faces] for _, faces, _ in tracking.track(shown, bundled)]
+    assert answer == [[(0, False)]] * 5 + [[(0, True)]] * 3 + [[(0, False)]] * 4 + [[(1, False)]] * 12
 
 
 def test_a_face_that_jumps_is_found_again_at_once(bundled, frames):

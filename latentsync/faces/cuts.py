@@ -9,12 +9,13 @@ SAMPLES = 8  # of the frame's px per grid px and axis: enough for a mean, and no
 SHIFT = 2  # px of the grid that the picture may have moved: pans and shakes of 6 % of the frame a frame
 SAME_STRUCTURE = 0.6  # correlation of the pictures, at the best shift, above which it is mostly one scene
 CHANGE = 10.0  # mean absolute difference in grey levels below which nothing has happened
-SUDDEN = 2.5  # times the largest of the last differences that a cut must exceed: restless scenes are not cut up
+SUDDEN = 2.5  # times the median of the last differences that a cut must exceed: restless scenes are not cut up
 # A cut between two takes of the same set keeps most of the structure, but comes out of stillness.
 SAME_TAKE = 0.93  # correlation above which it is the same take
-VERY_SUDDEN = 6.0  # times the largest of the last differences
+VERY_SUDDEN = 6.0  # times the median of the last differences
 ONE_WAY = 0.9  # share of the difference that is one change of brightness everywhere: a flash, a fade, an exposure
-MEMORY = 5  # frames whose differences are remembered
+EVERYWHERE = 0.25  # median over mean of the differences, below which only part of the frame changed: something passes
+MEMORY = 7  # frames whose differences are remembered
 
 
 class CutDetector:
@@ -45,13 +46,15 @@ class CutDetector:
 
     def _is_cut(self, picture: np.ndarray) -> bool:
         before = self._recent[-1]
-        difference, usual = change(before, picture), max(self._changes, default=0.0)
+        difference, usual = change(before, picture), float(np.median(self._changes or [0.0]))
         if difference < max(CHANGE, SUDDEN * usual):
             return False
         likeness = max(structure(earlier, picture) for earlier in self._recent)
         brightness = abs(float(picture.mean() - before.mean()))
+        everywhere = float(np.median(np.abs(picture - before))) > EVERYWHERE * difference
         came_from_stillness = bool(self._changes) and difference > VERY_SUDDEN * usual
-        another_take = came_from_stillness and brightness < ONE_WAY * difference and likeness < SAME_TAKE
+        one_way = brightness > ONE_WAY * difference
+        another_take = came_from_stillness and everywhere and not one_way and likeness < SAME_TAKE
         return likeness < SAME_STRUCTURE or another_take
 
 
