@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ class Canvas:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.x.shape
+        height, width = self.x.shape
+        return height, width
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """Face units (..., 2) to pixel coordinates whose whole numbers are pixel centres."""
@@ -43,10 +45,15 @@ class Canvas:
         return Canvas(self.left, self.top, scale, *np.meshgrid(x, y))
 
 
-def smoothstep(lo: float, hi: float, value: np.ndarray) -> np.ndarray:
-    """0 below `lo`, 1 above `hi`, smooth between; falls where lo > hi."""
+def smoothstep(lo: float, hi: float, value: Any) -> np.ndarray:
+    """0 where `value` (a number or any array) is below `lo`, 1 above `hi`, smooth between; falls where lo > hi."""
     t = np.clip((value - lo) / (hi - lo), 0.0, 1.0)
     return t * t * (3 - 2 * t)
+
+
+def rgb(color: tuple[float, float, float]) -> np.ndarray:
+    """A colour as (3,) float32, so that float32 pictures stay float32."""
+    return np.asarray(color, np.float32)
 
 
 def blob(canvas: Canvas, x: float, y: float, width: float, height: float) -> np.ndarray:
@@ -80,7 +87,7 @@ def strokes(canvas: Canvas, lines: list[np.ndarray], width: float) -> np.ndarray
     thickness = max(1, round(width * canvas.scale))
     level = int(255 * min(1.0, width * canvas.scale / thickness))
     for line in points:
-        cv2.polylines(image, [line], False, level, thickness, cv2.LINE_AA, sub)
+        cv2.polylines(image, [line], False, (level,), thickness, cv2.LINE_AA, sub)
     return image.astype(np.float32) / 255
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -107,11 +108,11 @@ def write_clip(
                 video.height, video.width = image.shape[:2]
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode())
-        if sound is not None:
+        if sound is not None and waveform is not None:
             _write_sound(container, sound, waveform)
 
 
-def _write_sound(container, stream, waveform: np.ndarray) -> None:
+def _write_sound(container: Any, stream: Any, waveform: np.ndarray) -> None:
     import av
 
     block = 1024
@@ -127,8 +128,10 @@ def _times(speech: Speech, fps: float, seconds: float | None) -> np.ndarray:
 
 
 def _face_state(articulation: Articulation, index: int, pose: Pose) -> FaceState:
-    spoken = (getattr(articulation, name)[index] for name in ("opening", "width", "rounding", "teeth", "tongue"))
-    return FaceState(MouthState(*(float(v) for v in spoken), pose.smile), pose.blink, pose.brow, pose.gaze)
+    a = articulation
+    spoken = (float(track[index]) for track in (a.opening, a.width, a.rounding, a.teeth, a.tongue))
+    opening, width, rounding, teeth, tongue = spoken
+    return FaceState(MouthState(opening, width, rounding, teeth, tongue, pose.smile), pose.blink, pose.brow, pose.gaze)
 
 
 class _CameraNoise:

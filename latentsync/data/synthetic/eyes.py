@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentsync.data.synthetic.canvas import Canvas, smoothstep
+from latentsync.data.synthetic.canvas import Canvas, rgb, smoothstep
 from latentsync.data.synthetic.identity import Identity
 
-_SCLERA = np.float32((0.82, 0.79, 0.77))
-_CARUNCLE = np.float32((0.75, 0.47, 0.44))
+_SCLERA = rgb((0.82, 0.79, 0.77))
+_CARUNCLE = rgb((0.75, 0.47, 0.44))
 _IRIS_RADIUS = 0.092  # face units
 _PUPIL_RADIUS = 0.038
 
@@ -44,7 +44,7 @@ class Eye:
         patch[..., :3] += (ball - patch[..., :3]) * inside[..., None]
         lash = 0.85 * np.exp(-np.square((y - high + 0.004) / 0.013)) * smoothstep(1.12, 0.95, np.abs(t - 0.06))
         lash = np.maximum(lash, 0.25 * np.exp(-np.square((y - self._low) / 0.009)) * smoothstep(1.0, 0.8, np.abs(t)))
-        ink = np.float32(self._identity.hair) * 0.35
+        ink = rgb(self._identity.hair) * 0.35
         patch[..., :3] += (ink - patch[..., :3]) * lash[..., None]
 
     def _ball(self, gaze: tuple[float, float]) -> np.ndarray:
@@ -57,7 +57,7 @@ class Eye:
         color = _SCLERA * (1 - 0.3 * self._t**2)[..., None]
         corner = smoothstep(-0.78, -0.95, self._t)
         color = color + (_CARUNCLE - color) * corner[..., None]
-        iris = np.float32(self._identity.iris) * (self._fibres * (0.75 + 0.9 * radius / _IRIS_RADIUS))[..., None]
+        iris = rgb(self._identity.iris) * (self._fibres * (0.75 + 0.9 * radius / _IRIS_RADIUS))[..., None]
         iris = iris * (1 - 0.6 * smoothstep(0.78, 1.0, radius / _IRIS_RADIUS))[..., None]
         color = color + (iris - color) * smoothstep(_IRIS_RADIUS + edge, _IRIS_RADIUS - edge, radius)[..., None]
         pupil = smoothstep(_PUPIL_RADIUS + edge, _PUPIL_RADIUS - edge, radius)

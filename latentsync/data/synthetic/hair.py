@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentsync.data.synthetic import canvas as brush
-from latentsync.data.synthetic.canvas import Canvas, smoothstep
+from latentsync.data.synthetic.canvas import Canvas, rgb, smoothstep
 from latentsync.data.synthetic.identity import Identity
 
 _HAIRLINE = 1.12  # height of the hair's edge above the eyes
@@ -48,7 +48,7 @@ def _color(identity: Identity, canvas: Canvas, texture: np.ndarray, brightness: 
     side = 1 + 0.25 * sun * np.clip(canvas.x, -1, 1)
     shade = brightness * side * (0.85 + 0.16 * texture + 0.45 * crown * (1 + 0.3 * texture))
     rim = 1 - 0.35 * smoothstep(-0.2, 0.5, canvas.y)
-    color = np.float32(identity.hair) * (shade * rim)[..., None] + 0.05 * (crown * brightness)[..., None]
+    color = rgb(identity.hair) * (shade * rim)[..., None] + 0.05 * (crown * brightness)[..., None]
     return np.clip(color, 0, 1)
 
 

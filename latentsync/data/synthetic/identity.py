@@ -115,23 +115,28 @@ class Identity:
         )
 
 
+def _color(values: np.ndarray) -> Color:
+    red, green, blue = (float(v) for v in values)
+    return red, green, blue
+
+
 def _between(palette: tuple[Color, ...], position: float) -> Color:
     at = min(int(position), len(palette) - 2)
     mix = (1 - position + at) * np.array(palette[at]) + (position - at) * np.array(palette[at + 1])
-    return tuple(float(v) for v in mix)
+    return _color(mix)
 
 
 def _lip_color(skin: Color, dark: float, strength: float) -> Color:
     red = np.array((0.74, 0.34, 0.35)) * (1 - 0.4 * dark)
     mix = 0.3 + 0.45 * strength
-    return tuple(float(v) for v in (1 - mix) * np.array(skin) * (0.9, 0.78, 0.78) + mix * red)
+    return _color((1 - mix) * np.array(skin) * (0.9, 0.78, 0.78) + mix * red)
 
 
 def _backdrop(rng: np.random.Generator) -> Color:
     grey = rng.uniform(0.2, 0.8)
-    return tuple(float(v) for v in np.clip(grey + rng.uniform(-0.15, 0.15, 3), 0.05, 0.95))
+    return _color(np.clip(grey + rng.uniform(-0.15, 0.15, 3), 0.05, 0.95))
 
 
 def _cloth(rng: np.random.Generator) -> Color:
     dye = rng.uniform(0.08, 0.7, 3)
-    return tuple(float(v) for v in dye.mean() + rng.uniform(0.2, 0.7) * (dye - dye.mean()))
+    return _color(dye.mean() + rng.uniform(0.2, 0.7) * (dye - dye.mean()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from latentsync.data.synthetic import mouth
-from latentsync.data.synthetic.canvas import smoothstep
+from latentsync.data.synthetic.canvas import rgb, smoothstep
 from latentsync.data.synthetic.identity import Identity
 from latentsync.data.synthetic.mouth import MouthShape, MouthState
 
-_CAVITY = np.float32((0.17, 0.055, 0.055))
-_TONGUE = np.float32((0.66, 0.34, 0.34))
-_GUM_SHADE = np.float32((1.0, 0.93, 0.9))
+_CAVITY = rgb((0.17, 0.055, 0.055))
+_TONGUE = rgb((0.66, 0.34, 0.34))
+_GUM_SHADE = rgb((1.0, 0.93, 0.9))
 _RELATIVE_TEETH = (1.0, 0.78, 0.82, 0.66, 0.6, 0.5)  # widths as seen from the front, from the middle outwards
 _EDGE = 0.035  # how far the upper incisors reach below the resting lip line
 
@@ -65,9 +65,9 @@ class InnerMouth:
         return color + (_TONGUE * shade[..., None] - color) * cover[..., None]
 
     def _teeth(self, color: np.ndarray, shape: MouthShape, state: MouthState, bottom: np.ndarray) -> np.ndarray:
-        ivory = np.float32(self.identity.teeth)
+        ivory = rgb(self.identity.teeth)
         bright, ragged = self._lower_row
-        shown = 0.045 * float(smoothstep(0.03, 0.15, np.float64(shape.gap))) + 0.75 * state.teeth * shape.jaw
+        shown = 0.045 * float(smoothstep(0.03, 0.15, shape.gap)) + 0.75 * state.teeth * shape.jaw
         low = self.identity.mouth_y + shape.jaw + 0.01 - shown + 0.6 * self._arch + ragged
         cover = self._step(self.y - low) * (1 - smoothstep(0.24, 0.3, np.abs(self.x)))
         color = color + (ivory * 0.84 * bright[..., None] - color) * cover[..., None]

@@ -39,6 +39,7 @@ class MouthShape:
 
 
 def shape(identity: Identity, state: MouthState) -> MouthShape:
+    """What a state means on this person's face."""
     gap = identity.gape * max(state.opening, 0.0)
     stretch = 1 + 0.14 * state.width - 0.27 * state.rounding + 0.07 * state.smile - 0.06 * state.opening
     power = 0.9 - 0.35 * state.rounding
@@ -69,7 +70,7 @@ def inner_offsets(mouth: MouthShape, t: np.ndarray) -> tuple[np.ndarray, np.ndar
     return upper, upper + mouth.gap * (1 - t2) ** mouth.power
 
 
-def jaw_share(identity: Identity, y: np.ndarray) -> np.ndarray:
+def jaw_share(identity: Identity, y: np.ndarray | float) -> np.ndarray:
     """0 at the nose, 1 at the chin: how much of the jaw's drop the skin beside the mouth follows."""
     return smoothstep(identity.mouth_y - 0.36, identity.mouth_y + 0.5, y)
 
@@ -85,7 +86,7 @@ def displacement(identity: Identity, mouth: MouthShape, x: np.ndarray, y: np.nda
     The face is one sheet slit along the lip line; both sheets agree beside the mouth's corners.
     """
     t = x / identity.mouth_width
-    at_corner = float(jaw_share(identity, np.float64(identity.mouth_y)))
+    at_corner = float(jaw_share(identity, identity.mouth_y))
     drop = mouth.jaw * jaw_reach(x)
     pull = (mouth.corner - at_corner * mouth.jaw) * np.exp(-0.5 * np.square(np.maximum(np.abs(t) - 1, 0) / 0.4))
     offsets = inner_offsets(mouth, t)

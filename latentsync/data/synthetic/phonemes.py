@@ -42,22 +42,26 @@ _NASAL = ((1.0, 0.5, 0.0, 0.0),)
 _LIQUID = ((1.0, 0.65, 0.0, 0.0),)
 
 
-def _vowel(formants, seconds, mouth, glide=None) -> Sound:
+_Formants = tuple[float, float, float]
+_Band = tuple[float, float]
+
+
+def _vowel(formants: _Formants, seconds: float, mouth: Mouth, glide: tuple[_Formants, Mouth] | None = None) -> Sound:
     return Sound(formants, seconds, mouth, _VOICED, vowel=True, glide=glide)
 
 
-def _stop(formants, mouth, band, *, voiced: bool, burst: float) -> Sound:
+def _stop(formants: _Formants, mouth: Mouth, band: _Band, *, voiced: bool, burst: float) -> Sound:
     if voiced:
         return Sound(formants, 0.075, mouth, ((0.8, 0.12, 0.0, 0.0), (0.2, 0.5, 0.0, burst)), band)
     return Sound(formants, 0.11, mouth, ((0.55, 0.0, 0.0, 0.0), (0.1, 0.0, 0.2, burst), (0.35, 0.0, 0.35, 0.0)), band)
 
 
-def _fricative(formants, seconds, mouth, band, *, voiced: bool, level: float) -> Sound:
+def _fricative(formants: _Formants, seconds: float, mouth: Mouth, band: _Band, *, voiced: bool, level: float) -> Sound:
     source = (1.0, 0.4, 0.05, level * 0.6) if voiced else (1.0, 0.0, 0.05, level)
     return Sound(formants, seconds, mouth, (source,), band)
 
 
-def _affricate(mouth, *, voiced: bool) -> Sound:
+def _affricate(mouth: Mouth, *, voiced: bool) -> Sound:
     voice = 0.35 if voiced else 0.0
     sources = ((0.4, voice * 0.3, 0.0, 0.0), (0.6, voice, 0.05, 0.4 if not voiced else 0.28))
     return Sound((270, 1850, 2500), 0.12, mouth, sources, (3200, 1300))

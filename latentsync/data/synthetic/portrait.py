@@ -8,7 +8,7 @@ import numpy as np
 
 from latentsync.data.synthetic import canvas as brush
 from latentsync.data.synthetic import hair, mouth
-from latentsync.data.synthetic.canvas import Canvas, blob, pair, smoothstep
+from latentsync.data.synthetic.canvas import Canvas, blob, pair, rgb, smoothstep
 from latentsync.data.synthetic.identity import Identity
 
 HEAD = (-1.6, -2.15, 1.6, 2.3)  # left, top, right, bottom of the head's layers, face units
@@ -111,7 +111,7 @@ def _lip_relief(identity: Identity, canvas: Canvas) -> np.ndarray:
 
 def _skin(identity: Identity, canvas: Canvas, relief: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lit face (h, w, 3) without hair."""
-    color = np.broadcast_to(np.float32(identity.skin), (*canvas.shape, 3)).copy()
+    color = np.broadcast_to(rgb(identity.skin), (*canvas.shape, 3)).copy()
     color = _complexion(identity, canvas, color, rng)
     color = _lips(identity, canvas, color, rng)
     bumps = 0.0003 * brush.noise(canvas, rng, 0.03) + 0.0002 * brush.noise(canvas, rng, 0.014)
@@ -149,14 +149,14 @@ def _gloss(identity: Identity, canvas: Canvas) -> np.ndarray:
 def _complexion(identity: Identity, canvas: Canvas, color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Redness of cheeks and nose, shade around the eyes, blotches, freckles, stubble."""
     rosy = pair(canvas, 0.55, 0.5, 0.25, 0.22) + 0.8 * blob(canvas, 0, identity.nose_length - 0.1, 0.16, 0.14)
-    color = brush.over(color, color * np.float32((1.0, 0.84, 0.84)), np.clip(0.55 * rosy, 0, 1))
+    color = brush.over(color, color * rgb((1.0, 0.84, 0.84)), np.clip(0.55 * rosy, 0, 1))
     tired = pair(canvas, identity.eye_distance, 0.14, 0.2, 0.06) + pair(canvas, identity.eye_distance, -0.1, 0.22, 0.1)
-    color = brush.over(color, color * np.float32((0.85, 0.76, 0.76)), np.clip(0.5 * tired, 0, 1))
+    color = brush.over(color, color * rgb((0.85, 0.76, 0.76)), np.clip(0.5 * tired, 0, 1))
     color *= (1 + 0.018 * brush.noise(canvas, rng, 0.2) + 0.014 * brush.noise(canvas, rng, 0.03))[..., None]
     specks = smoothstep(1.9, 2.6, brush.noise(canvas, rng, 0.022)) * pair(canvas, 0.4, 0.35, 0.35, 0.2)
-    color = brush.over(color, color * np.float32((0.78, 0.66, 0.58)), identity.freckles * specks)
+    color = brush.over(color, color * rgb((0.78, 0.66, 0.58)), identity.freckles * specks)
     if identity.stubble > 0:
-        color = brush.over(color, 0.45 * color + 0.25 * np.float32(identity.hair), _beard(identity, canvas, rng))
+        color = brush.over(color, 0.45 * color + 0.25 * rgb(identity.hair), _beard(identity, canvas, rng))
     return color
 
 
@@ -178,7 +178,7 @@ def _red(identity: Identity, canvas: Canvas) -> np.ndarray:
 
 def _lips(identity: Identity, canvas: Canvas, color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     t = canvas.x / identity.mouth_width
-    red = np.float32(identity.lips) * (1 + 0.05 * brush.noise(canvas, rng, 0.018, 5.0))[..., None]
+    red = rgb(identity.lips) * (1 + 0.05 * brush.noise(canvas, rng, 0.018, 5.0))[..., None]
     red *= np.where(canvas.y < mouth.lip_line(identity, t), 0.9, 1.03)[..., None]
     return brush.over(color, red, 0.92 * _red(identity, canvas))
 
@@ -206,7 +206,7 @@ def _brows(identity: Identity, canvas: Canvas, color: np.ndarray, rng: np.random
     """Hairs of both eyebrows."""
     lines = []
     for side in (-1, 1):
-        along = rng.uniform(0, 1, int(230 * identity.brow_weight))
+        along = rng.uniform(0, 1, int(300 * identity.brow_weight))
         thick = 0.085 * identity.brow_weight * (1 - 0.85 * along**1.5) * np.minimum(1, 0.4 + 3 * along)
         x = 0.15 + 0.58 * along
         y = identity.brow_height - 0.06 * np.sin(0.8 * np.pi * along) + thick * rng.uniform(-0.5, 0.5, along.shape)
@@ -214,8 +214,8 @@ def _brows(identity: Identity, canvas: Canvas, color: np.ndarray, rng: np.random
         length = 0.05 + 0.03 * along
         ends = np.stack([side * (x + length * np.cos(angle)), y + length * np.sin(angle)], axis=1)
         lines += list(np.stack([np.stack([side * x, y], axis=1), ends], axis=1))
-    ink = np.float32(identity.hair) * 0.75
-    return brush.over(color, ink, 0.85 * brush.strokes(canvas, lines, 0.0065))
+    ink = 0.75 * rgb(identity.hair)
+    return brush.over(color, ink, 0.9 * brush.strokes(canvas, lines, 0.005))
 
 
 def _ears(identity: Identity, canvas: Canvas) -> np.ndarray:
@@ -223,7 +223,7 @@ def _ears(identity: Identity, canvas: Canvas) -> np.ndarray:
     lean = x - 0.12 * y * -1
     radius = np.hypot(lean / 0.14, y / 0.34)
     depth = 0.25 * np.sqrt(np.maximum(1 - radius**2, 0)) - 0.1 * np.exp(-0.5 * np.square((radius - 0.55) / 0.13))
-    skin = np.broadcast_to(np.float32(identity.skin) * np.float32((0.97, 0.83, 0.8)), (*canvas.shape, 3))
+    skin = np.broadcast_to(rgb(identity.skin) * rgb((0.97, 0.83, 0.8)), (*canvas.shape, 3))
     return brush.layer(np.clip(light(identity, canvas, depth, skin, 0.03), 0, 1), smoothstep(1.05, 0.97, radius))
 
 
@@ -231,9 +231,9 @@ def _body(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> np.nd
     """Neck, shoulders and clothes."""
     x, y = np.abs(canvas.x), canvas.y
     neck = 0.6 * identity.jaw + 1.5 * np.maximum(y - 1.75, 0) ** 1.6
-    depth = 0.45 * np.sqrt(np.maximum(1 - (x / neck) ** 2.6, 0.02))
+    depth = 0.33 * np.sqrt(np.maximum(1 - (x / neck) ** 2.6, 0.02))
     depth += 0.012 * np.exp(-np.square((x - 0.3 * y + 0.28) / 0.07)) * smoothstep(1.6, 1.95, y)
-    skin = np.broadcast_to(np.float32(identity.skin), (*canvas.shape, 3)) * np.float32((0.97, 0.94, 0.93))
+    skin = np.broadcast_to(rgb(identity.skin), (*canvas.shape, 3)) * rgb((0.97, 0.94, 0.93))
     lit = light(identity, canvas, depth.astype(np.float32), skin, 0.02)
     shade = smoothstep(identity.chin + 0.5, identity.chin - 0.1, y + 0.2 * x * x)
     lit *= (0.9 - 0.45 * shade)[..., None]
@@ -249,7 +249,7 @@ def _clothes(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> np
     top = np.maximum(neckline, slope)
     depth = 0.5 * np.sqrt(np.maximum(1 - (x / 2.6) ** 2, 0.02)) + 0.12 * smoothstep(0, 0.5, y - slope)
     depth += 0.02 * brush.noise(canvas, rng, 0.35, 2.0)
-    cloth = np.broadcast_to(np.float32(identity.clothes), (*canvas.shape, 3))
+    cloth = np.broadcast_to(rgb(identity.clothes), (*canvas.shape, 3))
     cloth = cloth * (1 + 0.03 * brush.noise(canvas, rng, 0.016))[..., None]
     lit = light(identity, canvas, depth.astype(np.float32), cloth, 0.0)
     lit *= (1 - 0.3 * np.exp(-np.maximum(y - top, 0) / 0.05))[..., None]
@@ -264,7 +264,7 @@ def backdrop(identity: Identity, width: int, height: int) -> np.ndarray:
     small = np.zeros((48, 48, 3), np.float32)
     ramp = np.linspace(0, 1, 48, dtype=np.float32)
     mix = np.clip(ramp[:, None] * rng.uniform(0.2, 1) + ramp[None] * rng.uniform(-0.6, 0.6), 0, 1)[..., None]
-    small += np.float32(identity.backdrop[0]) * (1 - mix) + np.float32(identity.backdrop[1]) * mix
+    small += rgb(identity.backdrop[0]) * (1 - mix) + rgb(identity.backdrop[1]) * mix
     for _ in range(rng.integers(0, 9)):
         x, y, w, h = rng.integers(-10, 48), rng.integers(-10, 48), rng.integers(4, 22), rng.integers(6, 40)
         shade = float(rng.uniform(0.65, 1.3))

@@ -80,7 +80,7 @@ class Scene:
     def __init__(self, identity: Identity, width: int, height: int) -> None:
         self.identity = identity
         self.width, self.height = width, height
-        self.scale = 2 * identity.zoom * min(width, height) / 2
+        self.scale = identity.zoom * min(width, height)
         self._centre = np.array((width / 2, 0.44 * height)) - 0.5
         self._portrait = still.paint(identity, _TEXTURE_SCALE * self.scale, self.scale)
         self._painter = FacePainter(identity, self._portrait)

@@ -188,8 +188,11 @@ def _voice_tracks(phonemes: list[Phoneme], steps: int, voice: Voice, rng: np.ran
     return VoiceTracks(
         _pitch(phonemes, steps, voice, rng),
         gaussian_filter1d(formants, 0.008 / STEP_SECONDS, axis=0),
-        *amplitude.T,
-        *noise.T,
+        amplitude[:, 0],
+        amplitude[:, 1],
+        amplitude[:, 2],
+        noise[:, 0],
+        noise[:, 1],
         gaussian_filter1d(nasality, 0.008 / STEP_SECONDS),
     )
 

@@ -94,14 +94,14 @@ def _held(track: np.ndarray) -> np.ndarray:
 
 def _glottal_flow_derivative(pitch: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     """Pulses (samples,) of the KLGLOTT88 shape (Klatt & Klatt 1990): flow = t^2 - t^3 while open; unit power."""
-    jitter = signal.lfilter([0.1], [1, -0.9], rng.standard_normal(len(pitch)))
+    jitter = np.asarray(signal.lfilter([0.1], [1, -0.9], rng.standard_normal(len(pitch))))
     fine = np.repeat(_held(pitch * (1 + 0.02 * jitter)), _OVERSAMPLING)
     phase = np.cumsum(fine / (AUDIO_SAMPLE_RATE * _OVERSAMPLING)) % 1.0
     t = phase / voice.open_quotient
     slope = np.where(t < 1, 2 * t - 3 * t * t, 0.0)
-    pulses = signal.resample_poly(slope, 1, _OVERSAMPLING)
+    pulses = np.asarray(signal.resample_poly(slope, 1, _OVERSAMPLING))
     tilt = 0.1 + 0.45 * voice.breathiness
-    return signal.lfilter([1 - tilt], [1, -tilt], pulses) / 0.4
+    return np.asarray(signal.lfilter([1 - tilt], [1, -tilt], pulses)) / 0.4
 
 
 def _vocal_tract(tracks: VoiceTracks, voice: Voice) -> np.ndarray:
