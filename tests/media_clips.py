@@ -13,6 +13,7 @@ from latentsync.media.audio import write_wav
 
 WIDTH, HEIGHT = 96, 64
 BITS = 8
+REPEATABLE = {"crf": "12", "mbtree": "0"}  # x264's macroblock tree gives other bits from run to run
 TICKS = 12_800  # of the clips' clock, a second, unless said otherwise
 
 
@@ -59,7 +60,7 @@ def make_clip(
     """
     times = times or [Fraction(i) / Fraction(fps) for i in range(count)]
     with av.open(str(path), "w", container_options=container_options or {}) as container:
-        video = container.add_stream(codec, rate=fps, options={"crf": "12"} | (options or {}))
+        video = container.add_stream(codec, rate=fps, options=REPEATABLE | (options or {}))
         video.width, video.height, video.pix_fmt = *size, pixel_format
         context = video.codec_context
         context.time_base = Fraction(1, ticks)

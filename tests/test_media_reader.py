@@ -9,8 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_clips import HEIGHT, WIDTH, make_clip, make_wav, number_of, picture, psnr
+from media_clips import HEIGHT, WIDTH, lag_seconds, make_clip, make_wav, noise_sound, number_of, picture, psnr
 
+from latentsync.media.audio import read_waveform
 from latentsync.media.probe import probe_audio, probe_video
 from latentsync.media.reader import VideoReader
 from latentsync.types import InputError
@@ -185,6 +186,41 @@ def test_each_bad_audio_gets_its_own_sentence(tmp_path: Path):
     for path, words in ((silent_clip, "no sound"), (header_only, "without samples"), (tmp_path / "no.wav", "exist")):
         with pytest.raises(InputError, match=words):
             probe_audio(path)
+
+
+def test_pictures_hidden_by_an_edit_list_stay_hidden(tmp_path: Path):
+    whole = make_clip(tmp_path / "whole.mp4", 40, options={"bf": "2"}, sound=noise_sound(1.6, 16_000)[:, 0])
+    cut = Fraction(13, 25)  # seconds, not at a key frame
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in (p for p in source.demux() if p.size):
+            ticks = int(cut / packet.stream.time_base)
+            packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+    reader = VideoReader(tmp_path / "cut.mp4")
+    assert reader.info.frames == 27
+    assert numbers(reader) == list(range(13, 40))
+    assert numbers(reader, range(26, -1, -1)) == list(range(39, 12, -1))
+    with read_waveform(tmp_path / "cut.mp4") as waveform:
+        heard = waveform.read(0, len(waveform))
+    assert lag_seconds(heard, noise_sound(1.6, 16_000)[:, 0], 16_000) == pytest.approx(-float(cut), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "options"),
+    [
+        ("a.ts", "libx264", "yuv420p", {"bf": "2"}),
+        ("a.mov", "prores_ks", "yuv422p10le", {}),
+        ("a.mp4", "libx265", "yuv420p", {"x265-params": "log-level=none:open-gop=1:keyint=8:min-keyint=8"}),
+        ("a.webm", "libvpx-vp9", "yuv420p", {"auto-alt-ref": "1", "lag-in-frames": "16"}),
+    ],
+)
+def test_codecs_that_reorder_and_hide_pictures(tmp_path: Path, name: str, codec: str, pixel_format: str, options):
+    path = make_clip(tmp_path / name, 24, codec=codec, pixel_format=pixel_format, options=options)
+    reader = VideoReader(path)
+    assert numbers(reader) == list(range(24)) and reader.events == []
+    assert numbers(reader, range(23, -1, -1)) == list(range(23, -1, -1))
 
 
 def test_real_clips_have_the_listed_frames(clips_dir: Path):

@@ -22,7 +22,7 @@ MIN_GAP_SECONDS = Fraction(15, 1000)  # shorter jumps of the clock are rounding;
 MAX_GAP_SECONDS = 600  # a longer jump is a broken clock, not silence
 FULL_SCALE = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31}
 BYTES_PER_SAMPLE = 4  # float32
-COPY_SAMPLES = 1 << 16  # samples at a time when a waveform is copied
+SILENCE_SAMPLES = 1 << 16  # of silence in one block
 
 
 class AudioSource:
@@ -72,8 +72,8 @@ class AudioSource:
             if zero is None:
                 zero = time or Fraction(0)
             ahead = 0 if time is None else round((time - zero) * rate) - position
-            if MIN_GAP_SECONDS * rate < ahead <= MAX_GAP_SECONDS * rate or (position == 0 and ahead > 0):
-                yield np.zeros((self.info.channels, ahead), np.float32)
+            if (position == 0 or ahead > MIN_GAP_SECONDS * rate) and 0 < ahead <= MAX_GAP_SECONDS * rate:
+                yield from silence(self.info.channels, ahead)
                 position += ahead
             early = min(max(-ahead, 0), block.shape[1]) if position == 0 else 0
             position += block.shape[1] - early
@@ -197,6 +197,12 @@ def first_picture_time(path: Path) -> Fraction | None:
         streams = moving_streams(container)
         frame = first_frame(container, streams[0]) if streams and streams[0].codec_context else None
         return None if frame is None or frame.pts is None else frame.pts * frame.time_base
+
+
+def silence(channels: int, samples: int) -> Iterator[np.ndarray]:
+    """Blocks (channels, at most SILENCE_SAMPLES) of zeros."""
+    for start in range(0, samples, SILENCE_SAMPLES):
+        yield np.zeros((channels, min(SILENCE_SAMPLES, samples - start)), np.float32)
 
 
 def to_float(frame: av.AudioFrame) -> np.ndarray:

@@ -6,11 +6,12 @@ keep the round trip alone at 47 to 70 dB PSNR; libswscale's defaults stop at 45.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from latentsync.types import VideoInfo
 
@@ -30,6 +31,7 @@ HD_WIDTH, HD_HEIGHT = 1280, 577  # untagged pictures this large are BT.709, as p
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 TO_RGB_FLAGS = int(Interpolation.BICUBIC | EXACT)
 FROM_RGB_FLAGS = int(Interpolation.AREA | EXACT)
+MAX_THREADS = 4  # more of them wait longer for each other than they work
 
 
 @dataclass(frozen=True)
@@ -68,34 +70,44 @@ def yuv_range(color_range: int) -> int:
     return int(ColorRange.JPEG if color_range == ColorRange.JPEG else ColorRange.MPEG)
 
 
-def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame of any pixel format -> (h, w, 3) uint8 RGB, as stored (not yet rotated)."""
-    matrix = yuv_matrix(frame.colorspace, frame.width, frame.height)
-    rgb = frame.reformat(
-        format="rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=yuv_range(frame.color_range),
-        dst_color_range=int(ColorRange.JPEG),
-        interpolation=TO_RGB_FLAGS,
-    )
-    return rgb.to_ndarray()
+class Converter:
+    """Conversions in one direction, for one thread: scaling tables are kept from picture to picture."""
 
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._threads = min(MAX_THREADS, os.cpu_count() or 1)
 
-def from_rgb(image: np.ndarray, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
-    """(h, w, 3) uint8 RGB -> a frame in `pixel_format` that carries `tags`: the inverse of `to_rgb`."""
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    matrix = yuv_matrix(tags.colorspace, rgb.width, rgb.height)
-    frame = rgb.reformat(
-        format=pixel_format,
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=int(ColorRange.JPEG),
-        dst_color_range=yuv_range(tags.color_range),
-        interpolation=FROM_RGB_FLAGS,
-    )
-    apply_tags(frame, tags)
-    return frame
+    def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """A decoded frame of any pixel format -> (h, w, 3) uint8 RGB, as stored (not yet rotated)."""
+        matrix = yuv_matrix(frame.colorspace, frame.width, frame.height)
+        rgb = self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=yuv_range(frame.color_range),
+            dst_color_range=int(ColorRange.JPEG),
+            interpolation=TO_RGB_FLAGS,
+            threads=self._threads,
+        )
+        return rgb.to_ndarray()
+
+    def from_rgb(self, image: np.ndarray, pixel_format: str, tags: ColorTags) -> av.VideoFrame:
+        """(h, w, 3) uint8 RGB -> a frame in `pixel_format` that carries `tags`: the inverse of `to_rgb`."""
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        matrix = yuv_matrix(tags.colorspace, rgb.width, rgb.height)
+        frame = self._reformatter.reformat(
+            rgb,
+            format=pixel_format,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=int(ColorRange.JPEG),
+            dst_color_range=yuv_range(tags.color_range),
+            interpolation=FROM_RGB_FLAGS,
+            threads=self._threads,
+        )
+        apply_tags(frame, tags)
+        return frame
 
 
 def apply_tags(target: av.VideoFrame | av.VideoCodecContext, tags: ColorTags) -> None:

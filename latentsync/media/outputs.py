@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import av
+
 from latentsync.types import InputError
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # suffix -> libav muxer
@@ -67,14 +69,14 @@ class PrivateFile:
 def remove_leftovers(target: Path) -> None:
     """Delete temporaries for `target` whose process has ended."""
     pattern = re.compile(re.escape(f".{_label(target)}.") + r"(\d+)-[0-9a-f]{8}\.partial" + re.escape(target.suffix))
-    for path in target.parent.iterdir():
-        match = pattern.fullmatch(path.name)
+    for name in _names(target.parent):
+        match = pattern.fullmatch(name)
         if match and not _alive(int(match[1])):
             with suppress(OSError):  # another job may have removed it first
-                path.unlink()
+                (target.parent / name).unlink()
 
 
-def write_failure(target: Path, error: OSError) -> InputError:
+def write_failure(target: Path, error: OSError | av.FFmpegError) -> InputError:
     """The sentence for a failed write."""
     if error.errno in DISK_FULL:
         what = f"The disk of '{target.parent}' is full: '{target.name}' could not be finished"
@@ -86,6 +88,13 @@ def write_failure(target: Path, error: OSError) -> InputError:
 def _label(target: Path) -> str:
     name = os.fsencode(target.name)
     return target.name if len(name) <= MAX_NAME_BYTES else hashlib.sha256(name).hexdigest()[:32]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # a folder may be writable without being listable
+        return []
 
 
 def _alive(pid: int) -> bool:

@@ -111,9 +111,9 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             height=height,
             rotation=orientation.degrees,
             fps=fps,
-            frames=stream.frames or (round(duration * fps) if duration else None),
+            frames=frame_count(stream.frames, duration, fps),
             duration=duration,
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
             pixel_format=frame.format.name,
             has_audio=bool(container.streams.audio),
             color_range=int(frame.color_range),
@@ -141,6 +141,13 @@ def frame_rate(stream: Any) -> Fraction:
         if rate and 0 < rate <= MAX_FPS:
             return Fraction(rate)
     return Fraction(int(MODEL_FPS))
+
+
+def frame_count(stored: int, duration: float | None, fps: Fraction) -> int | None:
+    """How many pictures a file says it has: the smaller of its count, which includes pictures that an edit list hides,
+    and what its duration has room for."""
+    claims = [count for count in (stored, round(duration * fps) if duration else 0) if count]
+    return min(claims, default=None)
 
 
 def video_duration(container: InputContainer, stream: Any) -> float | None:
@@ -184,6 +191,6 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
             sample_rate=frame.sample_rate,
             channels=frame.layout.nb_channels,
             layout=frame.layout.name,
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
             duration=float(seconds) if seconds else None,
         )

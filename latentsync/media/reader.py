@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from latentsync.media.colors import to_rgb
+from latentsync.media.colors import Converter
 from latentsync.media.decoder import Picture, PictureDecoder, describe_damage, describe_end
 from latentsync.media.probe import Orientation, orientation_of, probe_video
 from latentsync.types import Frame, VideoInfo
@@ -35,6 +35,7 @@ class VideoReader:
         self._end: float | None = None  # set by the first whole pass
         self._seekable = True
         self._damage_told = False
+        self._converter = Converter()
         self._orientation: Orientation | None = None  # of the first picture, and so of all
 
     @property
@@ -124,7 +125,7 @@ class VideoReader:
         """A decoded picture -> (h, w, 3) uint8 RGB, turned and mirrored as the display matrix says."""
         if self._orientation is None:  # asked once: a frame whose side data was looked at waits for the collector
             self._orientation = orientation_of(picture.frame)
-        return turned(to_rgb(picture.frame), self._orientation)
+        return turned(self._converter.to_rgb(picture.frame), self._orientation)
 
 
 def turned(image: np.ndarray, orientation: Orientation) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from latentsync.media.audio_track import AudioTrack
 from latentsync.media.codecs import choose_video_codec
-from latentsync.media.colors import apply_tags, from_rgb, output_tags
+from latentsync.media.colors import Converter, apply_tags, output_tags
 from latentsync.media.containers import file_url
 from latentsync.media.outputs import PrivateFile, check_output, muxer_of, write_failure
 from latentsync.media.probe import probe_traits
@@ -54,6 +54,7 @@ class VideoWriter:
         self._codec = choose_video_codec(muxer, source, quality)
         self.events = list(self._codec.notes)
         self._tags = output_tags(source)
+        self._converter = Converter()
         self._private = PrivateFile(self.path)
         self._container: Any = None
         self._last_pts = -1
@@ -91,7 +92,7 @@ class VideoWriter:
         """Encode one upright picture (h, w, 3) uint8 RGB of the source's size, shown from `time` for `duration`
         (seconds; 0: as long as the frame rate says, which matters for the last one)."""
         assert image.shape == (self._source.height, self._source.width, 3) and image.dtype == np.uint8, image.shape
-        frame = from_rgb(image, self._codec.pixel_format, self._tags)
+        frame = self._converter.from_rgb(image, self._codec.pixel_format, self._tags)
         base = self._time_base()
         frame.time_base = base
         frame.pts = self._last_pts = max(round(Fraction(time) / base), self._last_pts + 1)
@@ -138,4 +139,4 @@ class VideoWriter:
         self._private.remove()
 
     def _for_user(self, error: BaseException) -> BaseException:
-        return write_failure(self.path, error) if isinstance(error, OSError) else error
+        return write_failure(self.path, error) if isinstance(error, (OSError, av.FFmpegError)) else error
