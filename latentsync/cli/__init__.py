@@ -7,7 +7,6 @@ Exit status: 0 all is well, 1 something failed (some jobs of a batch, a `doctor`
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from latentsync import __version__
 from latentsync.cli import convert, demo, doctor, dub
 from latentsync.config import unknown_key
+from latentsync.media.outputs import DISK_FULL
 from latentsync.types import InputError
 
 COMMANDS = {"dub": dub, "convert": convert, "doctor": doctor, "demo": demo}
@@ -84,5 +84,5 @@ def _complain(error: BaseException, told: str, argv: list[str], status: int) -> 
 
 def _describe(error: OSError) -> str:
     place = f" '{error.filename}'" if error.filename else ""
-    advice = "; free some space or write to another disk" if error.errno == errno.ENOSPC else ""
+    advice = "; free some space or write to another disk" if error.errno in DISK_FULL else ""
     return f"{error.strerror or error}{place}{advice}"

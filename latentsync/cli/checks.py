@@ -49,17 +49,7 @@ class Check:
 
 def all_checks() -> Iterator[Check]:
     """Every check in turn; one that breaks is itself a gap."""
-    groups: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
-        ("packages", packages),
-        ("device", device),
-        ("attention", xformers),
-        ("checkpoint", embedded_checkpoint),
-        ("codecs", codecs),
-        ("face models", face_models),
-        ("hub", hub),
-        ("space", space),
-    )
-    for name, group in groups:
+    for name, group in GROUPS.items():
         try:
             yield from group()
         except InputError as error:
@@ -208,3 +198,15 @@ def _memory_gb() -> float | None:
     if "SC_PHYS_PAGES" not in names:
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB
+
+
+GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
+    "packages": packages,
+    "device": device,
+    "attention": xformers,
+    "checkpoint": embedded_checkpoint,
+    "codecs": codecs,
+    "face models": face_models,
+    "hub": hub,
+    "space": space,
+}
