@@ -6,6 +6,7 @@ head is thrown away afterwards; the encoder goes on learning with the UNet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +99,7 @@ def train(
     clips: list[ClipCrops],
     held_out: list[ClipCrops],
     shares: dict[str, float],
-    log=print,
+    log: Callable[[str], None] = print,
 ) -> MelEncoder:
     """Train `encoder` in place and return it; logs the correlation on `held_out` clips every 250 steps."""
     torch.manual_seed(recipe.seed)
