@@ -1,8 +1,9 @@
 """How much more the mouth jumps where two windows of the denoiser meet than elsewhere: 1 where it cannot be told.
 
 The change from frame to frame inside the mouth box, at the frames over which neighbouring windows fade, over the change
-at all other frames; of the dub itself, of the dub less its source, and of the source at the same frames (a control:
-chance alone moves it from 1). Uses the dubs of benchmarks/articulation.py where they are there.
+at all other frames; of the dub itself, and of the dub less its source. Speech is not even in time either, so the two
+videos without joints that a dub is made from are measured at the same frames as controls, and the last row divides the
+dub's ratio by that of the video which speaks the same words. Uses the dubs of benchmarks/articulation.py.
 """
 
 from __future__ import annotations
@@ -30,16 +31,25 @@ def joints(frames: int) -> np.ndarray:
     return found
 
 
+def control(name: str, across: np.ndarray) -> float:
+    """The ratio of a GRID clip as it is, at the frames where a dub has its joints."""
+    path = common.clip(name)
+    changes = compare(path, path, common.mouths_of(path)).changes
+    return joint_ratio(changes[: len(across)], across[: len(changes)])
+
+
 def ratios(pair: Pair, dubber: Dubber) -> dict[str, float]:
-    """The three ratios of one dub."""
+    """The ratios of one dub and of its controls."""
     source = common.clip(pair.video)
-    mouths = common.mouths_of(source, pair.seconds)
-    made, control = compare(source, dub_pair(pair, dubber), mouths), compare(source, source, mouths)
+    made = compare(source, dub_pair(pair, dubber), common.mouths_of(source))
     across = joints(made.frames)
+    dub, same_words = joint_ratio(made.changes, across), control(pair.speech, across)
     return {
-        "dub": joint_ratio(made.changes, across),
+        "dub": dub,
         "dub less source": joint_ratio(made.edit_changes, across),
-        "source (control)": joint_ratio(control.changes[: made.frames], across),
+        "video that was dubbed (control)": control(pair.video, across),
+        "video of the same words (control)": same_words,
+        "dub over the same words": dub / same_words,
     }
 
 
