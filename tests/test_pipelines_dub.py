@@ -16,11 +16,13 @@ from pipelines_tiny import (
     HEIGHT,
     RESOLUTION,
     WIDTH,
+    LevelEncoder,
     decoded,
     found_face,
     known_tracker,
     pipeline,
     times,
+    tiny_components,
     write_speech,
     write_video,
 )
@@ -28,6 +30,7 @@ from pipelines_tiny import (
 from latentsync.faces.alignment import Aligner, anchor_points
 from latentsync.faces.masks import inpaint_mask
 from latentsync.faces.paste import paste_back
+from latentsync.pipelines.dub import DubbingPipeline
 from latentsync.types import InputError
 
 FRAMES = 45
@@ -343,3 +346,24 @@ def test_devices_precisions_and_attention_that_are_not_there() -> None:
         pipeline(attention="xformers")
     with pytest.raises(InputError, match="choose sdpa or xformers"):
         pipeline(attention="flash")
+
+
+def test_a_checkpoint_folder_dubs_as_its_networks_do(inputs, tmp_path) -> None:
+    from latentsync.audio.mel_encoder import MelEncoder
+    from latentsync.hub import Settings, save_folder
+
+    components = tiny_components()
+    components.audio_encoder = MelEncoder(width=LevelEncoder.width, levels=1, hidden=8)
+    settings = Settings(RESOLUTION, scheduler=components.settings.scheduler, defaults=components.settings.defaults)
+    folder = save_folder(
+        tmp_path / "checkpoint", unet=components.unet, vae=components.vae,
+        audio_encoder=components.audio_encoder, settings=settings,
+    )  # fmt: skip
+    loaded = DubbingPipeline.from_pretrained(folder, device="cpu")
+    loaded._tracker = known_tracker()
+    report = loaded.dub(*inputs, tmp_path / "a.mkv", progress=False)
+    direct = DubbingPipeline(components, device="cpu", tracker=known_tracker())
+    direct.dub(*inputs, tmp_path / "b.mkv", progress=False)
+    assert np.array_equal(decoded(tmp_path / "a.mkv"), decoded(tmp_path / "b.mkv"))
+    assert report.checkpoint == str(folder) and len(report.checkpoint_digest) == 64
+    assert report.precision == "fp32" and report.device == "cpu"

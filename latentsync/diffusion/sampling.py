@@ -69,8 +69,8 @@ def sample_window(
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
     latents = noise * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
-        network_input = scheduler.scale_model_input(latents, timestep)
+        network_input = scheduler.scale_model_input(latents, timestep)  # type: ignore[arg-type]
         prediction = guided_prediction(unet, network_input, timestep, conditions)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]  # type: ignore[arg-type]
         on_step()
     return latents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -14,10 +14,10 @@ from latentsync.types import CheckpointError, InputError
 
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | EulerDiscreteScheduler
 
-SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
-    "ddim": DDIMScheduler.from_config,
-    "dpm++": DPMSolverMultistepScheduler.from_config,
-    "euler": EulerDiscreteScheduler.from_config,
+SCHEDULERS: dict[str, type[Scheduler]] = {
+    "ddim": DDIMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
 }
 
 # What the published networks were trained with. A checkpoint's own entries replace these one by one.
@@ -56,4 +56,5 @@ def make_scheduler(name: str, config: Mapping[str, Any] | None = None) -> Schedu
     """
     if name not in SCHEDULERS:
         raise InputError(f"There is no scheduler '{name}'; choose one of {', '.join(SCHEDULERS)}.")
-    return SCHEDULERS[name](DDIMScheduler(**scheduler_config(config)).config)
+    ddim = DDIMScheduler(**scheduler_config(config))
+    return SCHEDULERS[name].from_config(ddim.config)  # type: ignore[return-value]

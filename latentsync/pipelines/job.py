@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -186,7 +186,7 @@ def choose_speaker(
     from latentsync.faces.identity import IdentityMatcher
 
     matcher = IdentityMatcher(Path(options.identity_weights), Path(options.face_photo), detector)
-    return lambda frames: matcher.watch(tracker(frames)), matcher
+    return lambda frames: cast("Iterator[Tracked]", matcher.watch(tracker(frames))), matcher
 
 
 def _default_detector() -> LandmarkDetector:

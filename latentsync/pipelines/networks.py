@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 if TYPE_CHECKING:
     from latentsync.hub import Components
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 SILENCE_SECONDS = 2  # long enough that the rows in the middle see nothing but silence
 
@@ -57,15 +59,18 @@ class Networks:
     @property
     def resolution(self) -> int:
         """Side of the square face crops in pixels."""
-        return self.settings.resolution
+        resolution = self.settings.resolution
+        assert resolution is not None, "the hub settles it"
+        return resolution
 
-    def _place(self, module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    def _place(self, module: Module, dtype: torch.dtype) -> Module:
         place = torch.device("cpu") if self.low_memory else self.device
         # torch's own `to`: that of diffusers warns about modules that these networks do not have.
-        return torch.nn.Module.to(module.eval().requires_grad_(False), place, dtype)
+        torch.nn.Module.to(module.eval().requires_grad_(False), place, dtype)
+        return module
 
     @contextmanager
-    def _present(self, module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    def _present(self, module: Module) -> Iterator[Module]:
         """The module on the device for as long as it is used."""
         yield module.to(self.device)
         if self.low_memory:

@@ -63,7 +63,7 @@ class Crew:
 
         self._start(work, "prefetch")
         while (item := self.get(waiting)) is not _END:
-            yield item
+            yield item  # type: ignore[misc]
 
     def drain(self, consume: Callable[[Item], None], size: int) -> Drain[Item]:
         """A thread that calls `consume` on every item given to it, in order; at most `size` wait."""
