@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -59,13 +59,10 @@ class VideoWriter:
         self._container: Any = None
         self._last_pts = -1
         self._end = 0.0  # seconds, of the last picture
-        try:
+        with self._guarded():
             self._open(muxer, output_metadata(self._traits.metadata, extra_metadata or {}))
             rest = source.path if keep_sound and source.has_audio else None
             self._track = AudioTrack(self._container, muxer, audio, audio_seconds, rest) if audio is not None else None
-        except BaseException as error:
-            self._abort()
-            raise self._for_user(error) from error
 
     def _open(self, muxer: str, metadata: dict[str, str]) -> None:
         options = MP4_OPTIONS if muxer in ("mp4", "mov") else {}
@@ -99,12 +96,10 @@ class VideoWriter:
         shown = Fraction(duration) or 1 / self._source.fps
         frame.duration = max(1, round(shown / base))
         self._end = float(frame.pts * base + shown)
-        try:
+        with self._guarded():
             self._container.mux(self._stream.encode(frame))
             if self._track is not None:
                 self._track.advance(time)
-        except (av.FFmpegError, OSError) as error:
-            raise self._for_user(error) from error
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -113,11 +108,8 @@ class VideoWriter:
         if kind is not None:
             self._abort()
             return
-        try:
+        with self._guarded():
             self._finish()
-        except BaseException as failure:
-            self._abort()
-            raise self._for_user(failure) from failure
 
     def _finish(self) -> None:
         if self._last_pts < 0:
@@ -138,5 +130,13 @@ class VideoWriter:
                 self._container.close()
         self._private.remove()
 
-    def _for_user(self, error: BaseException) -> BaseException:
-        return write_failure(self.path, error) if isinstance(error, (OSError, av.FFmpegError)) else error
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever goes wrong inside takes the unfinished file with it; what the disk says becomes a sentence."""
+        try:
+            yield
+        except BaseException as error:
+            self._abort()
+            if isinstance(error, (OSError, av.FFmpegError)):
+                raise write_failure(self.path, error) from error
+            raise
