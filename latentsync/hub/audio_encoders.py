@@ -44,6 +44,7 @@ def encoder_part(encoder: AudioEncoder) -> Part:
     name = describe(encoder)["type"]
     if isinstance(encoder, MelEncoder):
         return Part({"type": name, **encoder.config}, {WEIGHTS: encoder.state_dict()})
+    assert isinstance(encoder, (WhisperAudioEncoder, WaveformTransformerEncoder))
     config: dict[str, Any] = {"type": name, "network": network_config(encoder.module.config)}
     if isinstance(encoder, WaveformTransformerEncoder):
         config["level_indices"] = list(encoder.level_indices)
@@ -66,16 +67,16 @@ def read_audio_encoder(path: Path) -> AudioEncoder:
     if kind not in TYPES or not isinstance(config.get("network"), dict):
         raise CheckpointError(f"{path / CONFIG} describes no audio encoder of the kinds {', '.join(TYPES)}")
     shell = _whisper(config["network"]) if kind == "whisper" else _waveform_network(kind, config["network"])
-    network = load_strict(shell, read_safetensors(path / WEIGHTS), path)
+    network: Any = load_strict(shell, read_safetensors(path / WEIGHTS), path)
     return WhisperAudioEncoder(network) if kind == "whisper" else TYPES[kind](network, config.get("level_indices"))
 
 
-def _whisper(config: Mapping[str, Any]) -> nn.Module:
+def _whisper(config: Mapping[str, Any]) -> Any:
     """transformers' Whisper encoder without its final norm, which no level uses; weights as they come."""
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    encoder = WhisperEncoder(WhisperConfig.from_dict(dict(config)))
+    encoder: Any = WhisperEncoder(WhisperConfig.from_dict(dict(config)))
     encoder.layer_norm = nn.Identity()
     return encoder
 

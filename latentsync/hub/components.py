@@ -44,7 +44,6 @@ from latentsync.types import CheckpointError
 
 WHISPER_OF_WIDTH = {384: "tiny", 768: "small"}  # the published UNets listen to one of these
 WHISPER_HOME = remote.HubName("ByteDance/LatentSync-1.5")
-ASSUMED_RESOLUTION = 256  # pixels, of a UNet that does not say
 
 
 @dataclass(frozen=True)
@@ -88,23 +87,15 @@ def load_components(
     folder = open_folder(path) if is_folder(path) else None
     files = _Files(folder, path, hub_name)
     unet = read_unet(files.unet())
-    vae, audio_encoder = read_vae(files.vae()), _read_encoder(files.audio_encoder(unet.config.cross_attention_dim))
-    settings = _settings(folder, hub_name, audio_encoder)
-    trained = settings.resolution
-    used = resolution or trained or ASSUMED_RESOLUTION
-    components = Components(
-        unet, vae, audio_encoder, replace(settings, resolution=used), files.digest(), trained_resolution=trained
-    )
+    vae, audio_encoder = read_vae(files.vae()), _read_encoder(files.audio_encoder(unet.config["cross_attention_dim"]))
+    settings = folder.settings if folder else Settings()
+    trained = folder.config.get("resolution") if folder else PUBLISHED_RESOLUTION.get(hub_name.repo if hub_name else "")
+    used = resolution or trained or settings.resolution
+    settings = replace(settings, resolution=used, audio_encoder=describe(audio_encoder))
+    components = Components(unet, vae, audio_encoder, settings, files.digest(), trained_resolution=trained)
     _check_fit(components, path)
     components.check_resolution(used)
     return components
-
-
-def _settings(folder: Folder | None, hub_name: remote.HubName | None, encoder: AudioEncoder) -> Settings:
-    if folder is not None and folder.has("audio_encoder"):
-        return folder.settings
-    published = Settings(resolution=PUBLISHED_RESOLUTION.get(hub_name.repo) if hub_name else None)
-    return replace(folder.settings if folder else published, audio_encoder=describe(encoder))
 
 
 def _read_encoder(path: Path) -> AudioEncoder:
@@ -112,10 +103,10 @@ def _read_encoder(path: Path) -> AudioEncoder:
 
 
 def _check_fit(components: Components, path: Path) -> None:
-    wanted, width = components.unet.config.cross_attention_dim, components.audio_encoder.width
+    wanted, width = components.unet.config["cross_attention_dim"], components.audio_encoder.width
     if wanted != width:
         raise CheckpointError(f"{path}: its UNet listens to tokens of width {wanted}, its audio encoder gives {width}")
-    latents, channels = components.unet.config.out_channels, components.vae.config.latent_channels
+    latents, channels = components.unet.config["out_channels"], components.vae.config["latent_channels"]
     if latents != channels:
         raise CheckpointError(f"{path}: its UNet makes latents of {latents} channels, its autoencoder has {channels}")
 

@@ -64,7 +64,7 @@ def _parts(content: dict[str, Any], path: Path) -> Written:
     if any(name.startswith("visual_encoder.") for name in state):
         return entries, {"stable_syncnet": Part(syncnet_for(state, path).config, {WEIGHTS: state})}
     described = diffusers_part(unet_for(state, path)).config
-    return entries | Settings().as_json(), {
+    return entries | Settings().as_json() | {"resolution": None}, {
         "unet": Part(described, {DIFFUSERS_WEIGHTS: published_to_diffusers(state)}),
     }
 

@@ -21,7 +21,7 @@ MASK = "latentsync"  # the only region there is: `faces.masks.inpaint_mask`
 class Settings:
     """How the networks of a checkpoint were trained and are to be used."""
 
-    resolution: int | None = None  # pixels, side of the square face crops; None: the file does not say
+    resolution: int = 256  # pixels, side of the square face crops
     fps: float = MODEL_FPS
     mask: str = MASK
     window_frames: int = WINDOW_FRAMES
@@ -49,6 +49,8 @@ def read_settings(config: Mapping[str, Any], where: Path) -> Settings:
             raise CheckpointError(str(unknown_key(key, known, str(where))))
         if not _alike(value, getattr(defaults, key), key):
             raise CheckpointError(f"{where}: {key} is {value!r}, which is no possible value")
+    if values.get("resolution") is None:  # a converted UNet does not say
+        values.pop("resolution", None)
     values["defaults"] = {**defaults.defaults, **values.get("defaults", {})}
     settings = Settings(**values)
     if settings.mask != MASK:

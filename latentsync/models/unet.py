@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -52,6 +53,7 @@ class TemporalTransformer(AnimateDiffTransformer3D):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Any = None  # set by `enable_gradient_checkpointing`
 
     def forward(self, hidden_states: torch.Tensor, num_frames: int = 1) -> torch.Tensor:
         """hidden_states: (b*f, c, h, w) -> same shape."""
@@ -162,13 +164,13 @@ class LatentSyncUNet(UNetMotionModel):
                 block.motion_modules = nn.ModuleList(
                     TemporalTransformer(
                         resnet.out_channels,
-                        config.motion_num_attention_heads,
-                        config.motion_max_seq_length,
-                        config.motion_norm_num_groups,
+                        config["motion_num_attention_heads"],
+                        config["motion_max_seq_length"],
+                        config["motion_norm_num_groups"],
                     )
-                    if config.temporal in wanted
+                    if config["temporal"] in wanted
                     else NoTemporal()
-                    for resnet in block.resnets
+                    for resnet in block.resnets  # type: ignore[union-attr]
                 )
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func=_checkpoint_window) -> None:
