@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import common
 
@@ -29,18 +30,22 @@ def smallest_checkpoint() -> Path:
     from latentsync.models.unet import LatentSyncUNet
 
     torch.manual_seed(0)
-    heads = {"num_attention_heads": 2, "motion_num_attention_heads": 2}
-    groups = {"norm_num_groups": 8, "motion_norm_num_groups": 8}
     unet = LatentSyncUNet(
-        block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=TOKEN_WIDTH, **heads, **groups
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        motion_norm_num_groups=8,
+        cross_attention_dim=TOKEN_WIDTH,
+        num_attention_heads=2,
+        motion_num_attention_heads=2,
     )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        norm_num_groups=4,
-        latent_channels=4,
-    )
+    shape: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (8, 8, 8),
+        "norm_num_groups": 4,
+    }
+    vae = AutoencoderKL(latent_channels=4, **shape)
     encoder = MelEncoder(width=TOKEN_WIDTH, levels=2, hidden=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_folder(path, unet=unet, vae=vae, audio_encoder=encoder, settings=Settings(resolution=RESOLUTION))

@@ -40,8 +40,8 @@ class MouthTrack:
         region = np.zeros((size[1], size[0]), np.uint8)
         if np.isfinite(self.anchors[index]).all():
             outline, margin = _outline(self.anchors[index])
-            cv2.fillPoly(region, [outline], 1)
-            cv2.polylines(region, [outline], isClosed=True, color=1, thickness=2 * margin)
+            cv2.fillPoly(region, [outline], (1,))
+            cv2.polylines(region, [outline], isClosed=True, color=(1,), thickness=2 * margin)
         return region.astype(bool)
 
     def save(self, path: Path) -> None:
