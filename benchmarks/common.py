@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,22 @@ def parser(description: str | None, example: str) -> argparse.ArgumentParser:
     )
 
 
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that gets its name `path` only when it is complete; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    yield partial
+    partial.replace(path)
+
+
 def mouths_of(path: Path, seconds: float | None = None) -> MouthTrack:
     """`mouth_track` of a clip that does not change, remembered on disk."""
     span = "whole" if seconds is None else f"{seconds:g}s"
     stored = WORK / "mouths" / f"{path.parent.name}-{path.name}-{span}.npz"
     if not stored.exists():
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        mouth_track(path, seconds=seconds).save(stored)
+        with made_whole(stored) as partial:
+            mouth_track(path, seconds=seconds).save(partial)
     return MouthTrack.load(stored)
 
 

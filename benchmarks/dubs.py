@@ -64,6 +64,6 @@ def speech_of(path: Path, seconds: float) -> Path:
     """The first `seconds` of a clip's audio as a wav file."""
     out = common.WORK / "speech" / f"{path.stem}-{seconds:g}s.wav"
     if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(out, common.waveform_of(path, seconds), AUDIO_SAMPLE_RATE)
+        with common.made_whole(out) as partial:
+            write_wav(partial, common.waveform_of(path, seconds), AUDIO_SAMPLE_RATE)
     return out

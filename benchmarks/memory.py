@@ -62,29 +62,32 @@ def long_video(name: str, seconds: float) -> Path:
     out = FOLDER / f"{name}-{seconds:g}s.mp4"
     if out.exists():
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(common.clip(name))) as source, av.open(str(out), "w") as target:
-        stream = source.streams.video[0]
-        copied = target.add_stream_from_template(stream)
-        packets = [packet for packet in source.demux(stream) if packet.dts is not None]
-        length = round(len(packets) / Fraction(stream.average_rate or 25) / Fraction(stream.time_base or 1))
-        stamps = [(packet.pts, packet.dts) for packet in packets]
-        for turn in range(math.ceil(seconds / float(length * stream.time_base))):
-            for packet, (pts, dts) in zip(packets, stamps, strict=True):
-                packet.pts, packet.dts = pts + turn * length, dts + turn * length
-                packet.stream, packet.time_base = copied, stream.time_base
-                target.mux(packet)
+    with common.made_whole(out) as partial:
+        with av.open(str(common.clip(name))) as source, av.open(str(partial), "w") as target:
+            _repeat(source, target, seconds)
     return out
+
+
+def _repeat(source: av.container.InputContainer, target: av.container.OutputContainer, seconds: float) -> None:
+    stream = source.streams.video[0]
+    copied = target.add_stream_from_template(stream)
+    packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+    length = round(len(packets) / Fraction(stream.average_rate or 25) / Fraction(stream.time_base or 1))
+    stamps = [(packet.pts, packet.dts) for packet in packets]
+    for turn in range(math.ceil(seconds / float(length * stream.time_base))):
+        for packet, (pts, dts) in zip(packets, stamps, strict=True):
+            packet.pts, packet.dts = pts + turn * length, dts + turn * length
+            packet.stream, packet.time_base = copied, stream.time_base
+            target.mux(packet)
 
 
 def long_speech(name: str, seconds: float) -> Path:
     """A clip's speech, repeated until it lasts `seconds` exactly."""
     out = FOLDER / f"{name}-{seconds:g}s.wav"
     if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(
-            out, np.resize(common.waveform_of(common.clip(name)), round(seconds * AUDIO_SAMPLE_RATE)), AUDIO_SAMPLE_RATE
-        )
+        speech = np.resize(common.waveform_of(common.clip(name)), round(seconds * AUDIO_SAMPLE_RATE))
+        with common.made_whole(out) as partial:
+            write_wav(partial, speech, AUDIO_SAMPLE_RATE)
     return out
 
 
