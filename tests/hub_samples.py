@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -36,10 +37,15 @@ def small_unet(seed: int = 0, **changes) -> LatentSyncUNet:
 
 
 def published_unet(seed: int = 0, **changes) -> dict[str, torch.Tensor]:
-    """The `state_dict` of a UNet such as the published form can describe."""
+    """The `state_dict` of a UNet such as the published form can describe; yours to change."""
+    return dict(_published_unet(seed, tuple(sorted(changes.items()))))
+
+
+@cache
+def _published_unet(seed: int, changes: tuple) -> dict[str, torch.Tensor]:
     shape = {"norm_num_groups": 32, "motion_norm_num_groups": 32, "block_out_channels": (32, 32)}
     heads = {"num_attention_heads": 8, "motion_num_attention_heads": 8, "cross_attention_dim": 384}
-    unet = small_unet(seed, **{**shape, **heads, **changes})
+    unet = small_unet(seed, **{**shape, **heads, **dict(changes)})
     return {name: tensor.clone() for name, tensor in diffusers_to_published(unet.state_dict()).items()}
 
 
