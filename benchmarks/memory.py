@@ -16,6 +16,7 @@ from typing import Any
 import av
 import common
 import numpy as np
+from av.container import InputContainer, OutputContainer
 from job import run_job
 from smallest import NAME, checkpoint_path
 
@@ -62,13 +63,13 @@ def long_video(name: str, seconds: float) -> Path:
     out = FOLDER / f"{name}-{seconds:g}s.mp4"
     if out.exists():
         return out
-    with common.made_whole(out) as partial:
-        with av.open(str(common.clip(name))) as source, av.open(str(partial), "w") as target:
-            _repeat(source, target, seconds)
+    clip = str(common.clip(name))
+    with common.made_whole(out) as partial, av.open(clip) as source, av.open(str(partial), "w") as target:
+        _repeat(source, target, seconds)
     return out
 
 
-def _repeat(source: av.container.InputContainer, target: av.container.OutputContainer, seconds: float) -> None:
+def _repeat(source: InputContainer, target: OutputContainer, seconds: float) -> None:
     stream = source.streams.video[0]
     copied = target.add_stream_from_template(stream)
     packets = [packet for packet in source.demux(stream) if packet.dts is not None]
