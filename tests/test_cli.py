@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 import wave
 from dataclasses import fields
 from pathlib import Path
@@ -12,8 +13,10 @@ import av
 import cli_material as make
 import numpy as np
 import pytest
+import torch
 
-from latentsync.cli import build_parser, main
+from latentsync.cli import COMMANDS, build_parser, main
+from latentsync.cli import convert as convert_command
 from latentsync.cli import dub as dub_command
 
 
@@ -73,7 +76,7 @@ def test_every_option_of_a_job_has_its_flag_and_no_flag_goes_nowhere():
 
 def test_the_examples_of_help_parse():
     parser = build_parser()
-    for module in (dub_command,):
+    for module in COMMANDS.values():
         lines = [line.strip() for line in module.EXAMPLES.splitlines() if line.startswith("  latentsync ")]
         assert lines
         for line in lines:
@@ -236,7 +239,28 @@ def test_debug_shows_the_traceback(command):
     assert "Traceback" in told and told.splitlines()[-1].startswith("latentsync: ")
 
 
+def test_a_warning_is_a_line_without_code(monkeypatch, capsys):
+    monkeypatch.setattr(convert_command, "run", lambda arguments: warnings.warn("used at 256 px", stacklevel=1) or 0)
+    assert main(["convert", "a", "b"]) == 0
+    assert capsys.readouterr().err == "latentsync: used at 256 px\n"
+
+
 # Checkpoints
+
+
+def test_a_published_file_becomes_a_folder_and_comes_back(parity_dir, tmp_path, capsys):
+    source, folder, back = parity_dir / "unet_stage1.pt", tmp_path / "ours", tmp_path / "back.pt"
+    assert main(["convert", str(source), str(folder)]) == 0 and main(["convert", str(folder), str(back)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{source} -> {folder}", f"{folder} -> {back}"]
+    before, after = (torch.load(path, weights_only=True) for path in (source, back))
+    assert before["state_dict"].keys() == after["state_dict"].keys()
+    assert all(torch.equal(tensor, after["state_dict"][name]) for name, tensor in before["state_dict"].items())
+
+
+def test_converting_what_is_no_checkpoint(tmp_path, capsys):
+    (tmp_path / "notes.pt").write_text("notes")
+    assert main(["convert", str(tmp_path / "notes.pt"), str(tmp_path / "ours")]) == 2
+    assert "notes.pt" in capsys.readouterr().err and not (tmp_path / "ours").exists()
 
 
 def test_a_missing_checkpoint(command):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from latentsync import __version__
 from latentsync.cli import convert, demo, doctor, dub
@@ -52,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's own) and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            return _run(argv)
     except KeyboardInterrupt:
         print("latentsync: interrupted, nothing unfinished was kept", file=sys.stderr)
         return INTERRUPTED
@@ -73,6 +78,14 @@ def _run(argv: list[str]) -> int:
             raise unknown_key(word.partition("=")[0], known, arguments.command)
         raise InputError(f"{arguments.command}: nothing takes {word!r}; put a path with spaces in quotes")
     return arguments.run(arguments)
+
+
+def _show_warning(show: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Warnings to users are a line like any other; those to programmers keep their place in the code."""
+    if category is UserWarning:
+        print(f"latentsync: {message}", file=sys.stderr)
+    else:
+        show(message, category, *place)
 
 
 def _complain(error: BaseException, told: str, argv: list[str], status: int) -> int:
