@@ -66,6 +66,7 @@ def tiny_components(seed: int = 0) -> SimpleNamespace:
     settings = SimpleNamespace(
         resolution=RESOLUTION,
         fps=25.0,
+        window_frames=16,
         scheduler={"prediction_type": "v_prediction", "timestep_spacing": "trailing"},
         defaults={"num_inference_steps": 2, "guidance_scale": 1.5, "scheduler": "ddim"},
     )

@@ -31,7 +31,7 @@ from latentsync.faces.alignment import Aligner, anchor_points
 from latentsync.faces.masks import inpaint_mask
 from latentsync.faces.paste import paste_back
 from latentsync.pipelines.dub import DubbingPipeline
-from latentsync.types import InputError
+from latentsync.types import CheckpointError, InputError
 
 FRAMES = 45
 
@@ -332,6 +332,14 @@ def test_progress_reaches_the_end(tiny, inputs, tmp_path) -> None:
     assert told[-1].stage == "done" and told[-1].percent == 100
     assert told[20].percent == pytest.approx(100 * 21 / FRAMES)
     assert 0 < told[20].eta < time.monotonic() - start
+
+
+@pytest.mark.parametrize("change", [{"window_frames": 24}, {"fps": 30.0}])
+def test_a_checkpoint_for_other_windows_is_refused(change) -> None:
+    components = tiny_components()
+    vars(components.settings).update(change)
+    with pytest.raises(CheckpointError, match="this version dubs with 16 at 25"):
+        DubbingPipeline(components, device="cpu")
 
 
 def test_devices_precisions_and_attention_that_are_not_there() -> None:

@@ -17,14 +17,23 @@ from latentsync.diffusion.schedulers import Scheduler
 from latentsync.faces.masks import inpaint_mask
 from latentsync.models import autoencoder
 from latentsync.pipelines.device import set_attention
-from latentsync.types import AUDIO_SAMPLE_RATE, InputError
+from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, WINDOW_FRAMES, CheckpointError, InputError
 
 if TYPE_CHECKING:
-    from latentsync.hub import Components
+    from latentsync.hub import Components, Settings
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 SILENCE_SECONDS = 2  # long enough that the rows in the middle see nothing but silence
+
+
+def check_settings(settings: Settings) -> None:
+    """raises: CheckpointError for networks that see other windows or another frame rate than the pipeline gives"""
+    if settings.window_frames != WINDOW_FRAMES or settings.fps != MODEL_FPS:
+        raise CheckpointError(
+            f"The checkpoint is made for {settings.window_frames} frames at {settings.fps:g} a second; "
+            f"this version dubs with {WINDOW_FRAMES} at {MODEL_FPS:g}: take another checkpoint."
+        )
 
 
 class Networks:
@@ -35,9 +44,11 @@ class Networks:
     ) -> None:
         """low_memory: modules stay on the CPU while they are not used, the autoencoder takes one picture at a time.
 
-        raises: InputError when `attention` cannot be used, or the resolution does not fit the autoencoder
+        raises: CheckpointError for a window or frame rate that is not supported; InputError when `attention` cannot be
+            used, or the resolution does not fit the autoencoder
         """
         self.device, self.dtype, self.settings = device, dtype, components.settings
+        check_settings(components.settings)
         self.low_memory = low_memory
         self.unet = self._place(components.unet, dtype)
         self.vae = self._place(components.vae, dtype)
