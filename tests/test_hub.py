@@ -66,6 +66,10 @@ def test_what_was_saved_is_what_is_loaded(folder):
     assert same_tensors(load_vae(folder).state_dict(), loaded.vae.state_dict())
 
 
+def test_every_file_can_be_read_by_others(folder):
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in folder.rglob("*") if file.is_file())
+
+
 def test_half_precision_on_disk_is_float32_in_memory(folder, tmp_path):
     half = save_folder(tmp_path / "half", **networks(), settings=SETTINGS, dtype=torch.float16)
     stored = load_file(half / UNET_WEIGHTS)

@@ -22,6 +22,7 @@ CONFIG = "config.json"
 CARD = "README.md"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"  # of unet and vae
 WEIGHTS = "model.safetensors"  # of every other part
+READABLE = 0o644  # safetensors writes files that only their owner can read
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Part:
         for name, tensors in self.weights.items():
             plain = {key: _plain(tensor, dtype, key) for key, tensor in tensors.items()}
             save_file(plain, folder / name, metadata={"format": "pt"})
+            (folder / name).chmod(READABLE)
 
 
 def _plain(tensor: torch.Tensor, dtype: torch.dtype | None, name: str) -> torch.Tensor:
