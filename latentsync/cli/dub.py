@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [f"--{name}" for name, path in zip(PATHS, paths, strict=True) if path is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be given (see latentsync dub --help)")
-    check_job(*paths, options)
+    check_job(arguments.video, arguments.audio, arguments.out, options)
     pipeline = load_pipeline(arguments)
     if arguments.dry_run:
         print(pipeline.estimate(*paths, **options).describe())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from latentsync.audio.mel_encoder import MARGIN
+from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import centre_step
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import REFERENCE_DISTANCE, clip_weights, pixels, sample_generator
@@ -92,7 +92,7 @@ class WindowSampler:
         return (clip.latents[:, here].float(), clip.masked[:, here].float(), clip.latents[:, there].float(), mel, rows)
 
 
-def frame_tokens(encoder: torch.nn.Module, batch: WindowBatch) -> torch.Tensor:
+def frame_tokens(encoder: MelEncoder, batch: WindowBatch) -> torch.Tensor:
     """Audio tokens of every frame of a batch, with gradients: (b*f, levels, width)."""
     rows = encoder.rows_with_context(batch.mel)
     index = batch.rows[:, :, None, None].expand(-1, -1, *rows.shape[2:])

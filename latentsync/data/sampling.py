@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 import torch
 
 from latentsync.data.crops import ClipCrops
 
 REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
+
+
+class NamedClip(Protocol):
+    """What the share of a clip is reckoned from."""
+
+    @property
+    def name(self) -> str:
+        """Its source up to the first underscore."""
+        ...
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(f,) bool: frames with a face."""
+        ...
 
 
 def sample_generator(seed: int, index: int) -> np.random.Generator:
@@ -25,7 +42,7 @@ def group_of(name: str) -> str:
     return name.split("_")[0] if "_" in name else "grid"
 
 
-def clip_weights(clips: list[ClipCrops], shares: dict[str, float]) -> np.ndarray:
+def clip_weights(clips: Sequence[NamedClip], shares: dict[str, float]) -> np.ndarray:
     """(clips,) probabilities. A group in `shares` gets that share, spread by frames; the others split the rest."""
     frames = np.array([float(clip.usable.sum()) ** 0.5 for clip in clips])
     groups = [group_of(clip.name) if group_of(clip.name) in shares else "" for clip in clips]

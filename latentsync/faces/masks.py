@@ -21,7 +21,7 @@ def inpaint_mask(resolution: int) -> np.ndarray:
     import cv2
 
     mask = np.zeros((MASK_RESOLUTION, MASK_RESOLUTION), np.float32)
-    cv2.fillPoly(mask, [np.array(VERTICES, np.int32)], 1.0)
+    cv2.fillPoly(mask, [np.array(VERTICES, np.int32)], (1.0,))
     shrinks = resolution < MASK_RESOLUTION
     resized = cv2.resize(mask, (resolution,) * 2, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     binary = (resized >= 0.5).astype(np.float32)
@@ -33,7 +33,7 @@ def feathered(mask: np.ndarray, width: float) -> np.ndarray:
     """(h, w) float32 in [0, 1]: 0 outside `mask` (h, w) and at its edge, rising smoothly to 1 `width` px inside."""
     import cv2
 
-    inside = cv2.copyMakeBorder((mask >= 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inside = cv2.copyMakeBorder((mask >= 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     ramp = np.clip((depth - 1) / width, 0.0, 1.0)
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)

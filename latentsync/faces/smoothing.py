@@ -42,9 +42,9 @@ class PoseSmoother:
         self._velocity += _gain(SPEED_CUTOFF, step) * (velocity - self._velocity)
         speed = float(np.linalg.norm(self._velocity, axis=1).mean())
         gain = _gain(STILL_CUTOFF + CUTOFF_PER_SPEED * speed, step)
-        self._anchors = self._anchors + gain * (anchors - self._anchors)
-        self._raw, self._time = anchors, time
-        matrix = similarity(anchors, self._anchors)
+        steady = self._anchors + gain * (anchors - self._anchors)
+        self._anchors, self._raw, self._time = steady, anchors, time
+        matrix = similarity(anchors, steady)
         return (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 

@@ -40,9 +40,9 @@ def build(recipe: AutoencoderRecipe) -> AutoencoderKL:
     """A new autoencoder: 4 latent channels, one halving a level after the first."""
     levels = len(recipe.block_out_channels)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=recipe.block_out_channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,  # type: ignore[arg-type]
+        up_block_types=("UpDecoderBlock2D",) * levels,  # type: ignore[arg-type]
+        block_out_channels=recipe.block_out_channels,  # type: ignore[arg-type]
         layers_per_block=recipe.layers_per_block,
         norm_num_groups=recipe.norm_groups,
         sample_size=recipe.resolution,
@@ -84,7 +84,7 @@ def validate(vae: AutoencoderKL, images: torch.Tensor, mask: torch.Tensor) -> fl
 @torch.no_grad()
 def measure_scaling(vae: AutoencoderKL, images: torch.Tensor) -> float:
     """1 / standard deviation of the latents, so that scaled latents have unit variance."""
-    return float(1 / vae.encode(images).latent_dist.mode().std())
+    return float(1 / vae.encode(images).latent_dist.mode().std())  # type: ignore[union-attr]
 
 
 def train(
@@ -101,7 +101,7 @@ def train(
     shares: see `sampling.clip_weights`
     """
     torch.manual_seed(recipe.seed)
-    vae = build(recipe).to(memory_format=torch.channels_last)
+    vae = build(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     mask = torch.from_numpy(inpaint_mask(recipe.resolution).copy())
     weight = 1 + MOUTH_WEIGHT * mask
     sampler = FrameSampler(clips, shares, recipe.seed)

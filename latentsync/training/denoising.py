@@ -47,6 +47,8 @@ class DenoisingRecipe:
 class Denoiser(torch.nn.Module):
     """The UNet with its audio encoder, and the loss that trains them together."""
 
+    mask: torch.Tensor
+
     def __init__(self, unet: LatentSyncUNet, encoder: MelEncoder, schedule: DDIMScheduler, mask: torch.Tensor) -> None:
         """mask: (h, w) at latent size, 1 = regenerate."""
         super().__init__()
@@ -62,8 +64,8 @@ class Denoiser(torch.nn.Module):
         """
         tokens = frame_tokens(self.encoder, batch)
         tokens = tokens * heard.repeat_interleave(batch.rows.shape[1])[:, None, None]
-        noisy = self.schedule.add_noise(batch.latents, noise, timesteps)
-        target = self.schedule.get_velocity(batch.latents, noise, timesteps)
+        noisy = self.schedule.add_noise(batch.latents, noise, timesteps)  # type: ignore[arg-type]
+        target = self.schedule.get_velocity(batch.latents, noise, timesteps)  # type: ignore[arg-type]
         sample = unet_input(noisy, self.mask, batch.masked, batch.reference)
         predicted = self.unet(sample, timesteps, tokens).sample.float()
         weight = KEPT_WEIGHT + (1 - KEPT_WEIGHT) * self.mask
@@ -78,7 +80,8 @@ def draw_timesteps(rng: np.random.Generator, count: int, total: int) -> torch.Te
 
 
 def _noise(batch: WindowBatch, seed: int) -> torch.Tensor:
-    return mixed_noise(tuple(batch.latents.shape), torch.Generator().manual_seed(seed))
+    b, c, f, h, w = batch.latents.shape
+    return mixed_noise((b, c, f, h, w), torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
@@ -141,7 +144,7 @@ class DenoisingRun:
         recipe = self.recipe
         batch = sampler.batch(self.step, recipe.windows, recipe.frames)
         rng = np.random.default_rng((recipe.seed, self.step, 1))
-        timesteps = draw_timesteps(rng, recipe.windows, self.denoiser.schedule.config.num_train_timesteps)
+        timesteps = draw_timesteps(rng, recipe.windows, self.denoiser.schedule.config["num_train_timesteps"])
         heard = torch.from_numpy((rng.random(recipe.windows) >= AUDIO_DROPOUT).astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
             noise = _noise(batch, recipe.seed * 1_000_003 + self.step)

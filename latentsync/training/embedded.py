@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ class EmbeddedRecipe:
         """Train or load it."""
         folder, done = self.folder / "vae", self.folder / "vae" / "done"
         if not done.exists():
-            options = OmegaConf.to_container(self.config.autoencoder)
+            options = _options(self.config.autoencoder)
             recipe = autoencoder.AutoencoderRecipe(self.config.resolution, seed=self.config.seed, **options)
             seen = [_spread(clip.crops, VALIDATION_FRAMES) for clip in self._held_out_clips()]
             held_out = {"held out": pixels(np.concatenate(seen))} if seen else {}
@@ -153,7 +154,7 @@ class EmbeddedRecipe:
     def denoiser(self, stage: DictConfig, encoder: MelEncoder) -> Denoiser:
         """A new UNet, with the temporal modules that the stage asks for."""
         torch.manual_seed(self.config.seed)
-        unet = LatentSyncUNet(temporal=stage.temporal, **OmegaConf.to_container(self.config.unet))
+        unet = LatentSyncUNet(temporal=stage.temporal, **_options(self.config.unet))
         factor = 2 ** (len(self.config.autoencoder.block_out_channels) - 1)
         return Denoiser(unet, encoder, DDIMScheduler(**SCHEDULE), mask_to_latents(self.mask, factor))
 
@@ -206,3 +207,8 @@ class EmbeddedRecipe:
 def _spread(crops: np.ndarray, count: int) -> np.ndarray:
     """`count` of the frames, evenly spread."""
     return crops[np.linspace(0, len(crops) - 1, count).astype(int)]
+
+
+def _options(config: DictConfig) -> dict[str, Any]:
+    """A group of options as plain keyword arguments."""
+    return {str(name): value for name, value in OmegaConf.to_object(config).items()}  # type: ignore[union-attr]
