@@ -71,14 +71,14 @@ def long_video(name: str, seconds: float) -> Path:
 
 def _repeat(source: InputContainer, target: OutputContainer, seconds: float) -> None:
     stream = source.streams.video[0]
-    copied = target.add_stream_from_template(stream)
-    packets = [packet for packet in source.demux(stream) if packet.dts is not None]
-    length = round(len(packets) / Fraction(stream.average_rate or 25) / Fraction(stream.time_base or 1))
-    stamps = [(packet.pts, packet.dts) for packet in packets]
-    for turn in range(math.ceil(seconds / float(length * stream.time_base))):
-        for packet, (pts, dts) in zip(packets, stamps, strict=True):
+    copied, time_base = target.add_stream_from_template(stream), Fraction(stream.time_base or 1)
+    found = ((packet, packet.pts, packet.dts) for packet in source.demux(stream))
+    packets = [(packet, pts, dts) for packet, pts, dts in found if pts is not None and dts is not None]
+    length = round(len(packets) / Fraction(stream.average_rate or 25) / time_base)
+    for turn in range(math.ceil(seconds / float(length * time_base))):
+        for packet, pts, dts in packets:
             packet.pts, packet.dts = pts + turn * length, dts + turn * length
-            packet.stream, packet.time_base = copied, stream.time_base
+            packet.stream, packet.time_base = copied, time_base
             target.mux(packet)
 
 
