@@ -44,8 +44,15 @@ def long_audio(tmp_path: Path) -> Path:
 
 
 def started(argv: list[str], folder: Path) -> subprocess.Popen[str]:
-    """The process, once it has begun to write the video."""
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment())
+    """The process, once it has begun to write the video. It heeds SIGINT even where whoever runs the tests does not."""
+    process = subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + PATIENCE
     while not any(path.stat().st_size for path in folder.glob(PARTIAL)):
         if process.poll() is not None or time.monotonic() > deadline:
