@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from pipelines_tiny import (
 from latentsync.faces.alignment import Aligner, anchor_points
 from latentsync.faces.masks import inpaint_mask
 from latentsync.faces.paste import paste_back
+from latentsync.pipelines import progress
 from latentsync.pipelines.dub import DubbingPipeline
 from latentsync.types import CheckpointError, InputError
 
@@ -326,12 +326,21 @@ def test_low_memory_gives_the_same_picture(tiny, inputs, tmp_path) -> None:
 
 def test_progress_reaches_the_end(tiny, inputs, tmp_path) -> None:
     told = []
-    start = time.monotonic()
     tiny.dub(*inputs, tmp_path / "o.mp4", progress=told.append)
     assert [now.frames for now in told] == [*range(1, FRAMES + 1), FRAMES]
     assert told[-1].stage == "done" and told[-1].percent == 100
     assert told[20].percent == pytest.approx(100 * 21 / FRAMES)
-    assert 0 < told[20].eta < time.monotonic() - start
+    assert told[20].eta > 0 and told[-1].eta == 0
+
+
+def test_time_to_go_is_time_taken_scaled_by_what_is_left(monkeypatch) -> None:
+    clock, told = [100.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    reporter = progress.ProgressReporter(told.append, expected_frames=40)
+    for _ in range(30):
+        clock[0] += 0.5
+        reporter.frame()
+    assert told[29].eta == pytest.approx(15.0 * 10 / 30)
 
 
 @pytest.mark.parametrize("change", [{"window_frames": 24}, {"fps": 30.0}])
