@@ -38,7 +38,7 @@ class MaterialFolder:
         for folder in self.folders:
             if (folder / name).exists():
                 return folder / name
-        looked = " or ".join(str(folder) for folder in self.folders)
+        looked = " nor ".join(str(folder) for folder in self.folders)
         pytest.skip(f"{name} is in neither {looked} (LATENTSYNC_SHARED names another place)")
 
 
