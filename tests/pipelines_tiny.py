@@ -111,7 +111,7 @@ class KnownDetector:
 def pipeline(track_of: Callable[[int], int | None] = lambda index: 0, **changes) -> DubbingPipeline:
     """Tiny networks on the CPU behind a tracker that knows."""
     changes = {"tracker": known_tracker(track_of), "detector": KnownDetector(), **changes}
-    return DubbingPipeline(tiny_components(), device="cpu", name="tiny", **changes)
+    return DubbingPipeline(tiny_components(), **{"device": "cpu", "dtype": "fp32", "name": "tiny", **changes})
 
 
 def write_video(path: Path, frames: int, fps: int = 25, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:

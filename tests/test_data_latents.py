@@ -9,8 +9,9 @@ import torch
 from latentsync.audio.features import ArrayWaveform
 from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import audio_windows, centre_step
+from latentsync.data.augmentation import Look, Voice
 from latentsync.data.crops import ClipCrops, load_folder
-from latentsync.data.latents import LatentClip, WindowSampler, encode_clip, frame_tokens
+from latentsync.data.latents import CONTEXT_DISTANCE, LatentClip, WindowSampler, encode_clip, frame_tokens
 from latentsync.data.sampling import REFERENCE_DISTANCE, FrameSampler, clip_weights, pixels
 from latentsync.data.sound import SILENT_COLUMN, ClipSound
 from latentsync.types import InputError
@@ -45,12 +46,19 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 
 def test_references_come_from_at_least_sixteen_frames_away() -> None:
-    sampler = WindowSampler([latent_clip("a_1", 75)], {}, seed=0)
+    sampler = WindowSampler([latent_clip("a_1", 75)], {}, seed=0, swapped_context=0.0)
     for step in range(20):
         batch = sampler.batch(step, 8, 16)
         distance = (batch.latents - batch.reference)[:, 0, :, 0, 0].abs()
         assert distance.min() >= REFERENCE_DISTANCE
         assert torch.equal(batch.masked, -batch.latents)
+
+
+def test_swapped_surroundings_are_those_of_the_moment_most_alike() -> None:
+    batch = WindowSampler([latent_clip("a_1", 75)], {}, seed=0, swapped_context=1.0).batch(0, 64, 8)
+    distance = (batch.latents + batch.masked)[:, 0, 0, 0, 0].abs()  # frames are numbered, so near is alike
+    assert distance.min() >= CONTEXT_DISTANCE
+    assert distance.mean() < 16  # the nearest of six; any of them would be 28 away on average
 
 
 def test_a_clip_too_short_for_the_distance_takes_its_farthest_frames() -> None:
@@ -65,7 +73,7 @@ def test_training_hears_what_dubbing_hears(monkeypatch) -> None:
     encoder, clip = MelEncoder(width=8, levels=2, hidden=16), latent_clip("a_1", 75)
     sound = waveform(75 / FPS, 75)
     sampler = WindowSampler([clip], {}, seed=2)
-    monkeypatch.setattr(ClipSound, "random_gain", staticmethod(lambda rng: 0.0))
+    monkeypatch.setattr(Voice, "random", classmethod(lambda voice, rng: voice()))
     batch = sampler.batch(0, 4, 16)
     with torch.no_grad():
         heard = frame_tokens(encoder, batch).unflatten(0, (4, 16))
@@ -77,10 +85,10 @@ def test_training_hears_what_dubbing_hears(monkeypatch) -> None:
 
 def test_a_gain_is_a_shift_of_the_mel_down_to_silence() -> None:
     loud = waveform(1.0)
-    quiet = ClipSound(loud * 10 ** (-6 / 20)).columns(10, 4, MARGIN, gain=0.0)
-    shifted = ClipSound(loud).columns(10, 4, MARGIN, gain=-6.0)
+    quiet = ClipSound(loud * 10 ** (-6 / 20)).columns(10, 4, MARGIN)
+    shifted = ClipSound(loud).columns(10, 4, MARGIN, Voice(gain=-6.0))
     torch.testing.assert_close(shifted, quiet, atol=1e-3, rtol=0)
-    beyond = ClipSound(loud).columns(1000, 4, MARGIN, gain=0.0)
+    beyond = ClipSound(loud).columns(1000, 4, MARGIN)
     assert (beyond == SILENT_COLUMN).all()
 
 
@@ -93,7 +101,8 @@ def test_shares_hold_whatever_the_number_of_clips() -> None:
     assert weights[11] / weights[10] == pytest.approx(2.0)  # four times the frames, twice as often
 
 
-def test_frames_without_a_face_are_never_shown() -> None:
+def test_frames_without_a_face_are_never_shown(monkeypatch) -> None:
+    monkeypatch.setattr(Look, "__call__", lambda look, crops: crops)
     clip = clip_of("a_1", 40)
     clip.landmarks[10:] = np.nan
     seen = torch.cat([FrameSampler([clip], {}, seed=0).images(step, 16) for step in range(8)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pipelines_tiny import (
     HEIGHT,
     RESOLUTION,
@@ -365,6 +366,17 @@ def test_devices_precisions_and_attention_that_are_not_there() -> None:
         pipeline(attention="flash")
 
 
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"avx512_bf16": False, "amx_bf16": False}, torch.float32)],
+)
+def test_the_cpu_computes_in_bf16_where_it_can(processor, expected, monkeypatch) -> None:
+    from latentsync.pipelines.device import choose_dtype
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    assert choose_dtype(torch.device("cpu")) == expected
+
+
 def test_a_checkpoint_folder_dubs_as_its_networks_do(inputs, tmp_path) -> None:
     from latentsync.audio.mel_encoder import MelEncoder
     from latentsync.hub import Settings, save_folder
@@ -376,10 +388,10 @@ def test_a_checkpoint_folder_dubs_as_its_networks_do(inputs, tmp_path) -> None:
         tmp_path / "checkpoint", unet=components.unet, vae=components.vae,
         audio_encoder=components.audio_encoder, settings=settings,
     )  # fmt: skip
-    loaded = DubbingPipeline.from_pretrained(folder, device="cpu")
+    loaded = DubbingPipeline.from_pretrained(folder, device="cpu", dtype="fp32")
     loaded._tracker = known_tracker()
     report = loaded.dub(*inputs, tmp_path / "a.mkv", progress=False)
-    direct = DubbingPipeline(components, device="cpu", tracker=known_tracker())
+    direct = DubbingPipeline(components, device="cpu", dtype="fp32", tracker=known_tracker())
     direct.dub(*inputs, tmp_path / "b.mkv", progress=False)
     assert np.array_equal(decoded(tmp_path / "a.mkv"), decoded(tmp_path / "b.mkv"))
     assert report.checkpoint == str(folder) and len(report.checkpoint_digest) == 64

@@ -23,6 +23,7 @@ class ClipCrops:
     landmarks: np.ndarray  # (f, 478, 2) float32 pixels of the source frame; NaN where there is no face
     times: np.ndarray  # (f,) seconds
     waveform: np.ndarray  # (samples,) float32, 16 kHz
+    speaker: str = ""  # who speaks; "" where that is not known
 
     def __len__(self) -> int:
         return len(self.crops)

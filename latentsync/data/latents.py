@@ -10,6 +10,7 @@ from einops import rearrange
 
 from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import centre_step
+from latentsync.data.augmentation import Voice
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import REFERENCE_DISTANCE, clip_weights, pixels, sample_generator
 from latentsync.data.sound import ClipSound
@@ -17,6 +18,9 @@ from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.models import autoencoder
 
 ENCODED_AT_ONCE = 16  # frames
+SWAPPED_CONTEXT = 0.5  # of the windows; the picture around the mouth is another moment's: jaw and cheeks tell nothing
+CONTEXT_DISTANCE = 8  # frames between a window and the moment that lends it its surroundings, at least
+CONTEXT_TRIES = 6  # moments looked at; the one whose surroundings look most alike is taken
 ROWS_A_FRAME = 2.6  # rows of audio at most between two frames, 50 Hz: down to 20 frames a second
 
 
@@ -68,8 +72,11 @@ def encode_clip(clip: ClipCrops, vae: autoencoder.Autoencoder, mask: torch.Tenso
 class WindowSampler:
     """Windows of consecutive frames with references from another moment; a batch is a function of (seed, step)."""
 
-    def __init__(self, clips: list[LatentClip], shares: dict[str, float], seed: int) -> None:
-        self.clips, self.seed = clips, seed
+    def __init__(
+        self, clips: list[LatentClip], shares: dict[str, float], seed: int, swapped_context: float = SWAPPED_CONTEXT
+    ) -> None:
+        """swapped_context: share of the windows whose masked latents are another, similar moment's."""
+        self.clips, self.seed, self.swapped_context = clips, seed, swapped_context
         self.weights = clip_weights(clips, shares)
 
     def batch(self, step: int, windows: int, frames: int) -> WindowBatch:
@@ -86,10 +93,27 @@ class WindowSampler:
         reference = int(rng.choice(far)) if far else (0 if start > last / 2 else last)
         span = int(ROWS_A_FRAME * frames) + 1
         first = int(clip.rows[start])
-        mel = clip.sound.columns(first, span, MARGIN, clip.sound.random_gain(rng))
+        mel = clip.sound.columns(first, span, MARGIN, Voice.random(rng))
         rows = torch.from_numpy(clip.rows[start : start + frames] - first).clamp(0, span - 1)
-        here, there = slice(start, start + frames), slice(reference, reference + frames)
-        return (clip.latents[:, here].float(), clip.masked[:, here].float(), clip.latents[:, there].float(), mel, rows)
+        context = _alike(clip, start, frames, rng) if rng.random() < self.swapped_context else start
+        here, around, there = (slice(first, first + frames) for first in (start, context, reference))
+        return (
+            clip.latents[:, here].float(),
+            clip.masked[:, around].float(),
+            clip.latents[:, there].float(),
+            mel,
+            rows,
+        )
+
+
+def _alike(clip: LatentClip, start: int, frames: int, rng: np.random.Generator) -> int:
+    """First frame of another moment with surroundings of the mouth like those at `start`, so that the pose is alike."""
+    elsewhere = [s for s in range(len(clip) - frames + 1) if abs(s - start) >= CONTEXT_DISTANCE]
+    if not elsewhere:
+        return start
+    tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
+    difference = (clip.masked[:, tried].float() - clip.masked[:, [start]].float()).square().mean(dim=(0, 2, 3))
+    return int(tried[int(difference.argmin())])
 
 
 def frame_tokens(encoder: MelEncoder, batch: WindowBatch) -> torch.Tensor:

@@ -8,9 +8,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
 
 REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
+CHANGED_LOOKS = 0.7  # of the autoencoder's pictures, so that it knows more skins, lights and cameras than were recorded
 
 
 class NamedClip(Protocol):
@@ -63,9 +65,13 @@ class FrameSampler:
         self.usable = [np.flatnonzero(clip.usable) for clip in clips]
 
     def images(self, step: int, batch: int) -> torch.Tensor:
-        """(batch, 3, h, w) in [-1, 1], half of them mirrored."""
+        """(batch, 3, h, w) in [-1, 1], most of them with another look."""
         rng = sample_generator(self.seed, step)
         chosen = rng.choice(len(self.clips), batch, p=self.weights)
-        frames = [self.clips[c].crops[rng.choice(self.usable[c])] for c in chosen]
-        mirrored = [frame[:, ::-1] if rng.random() < 0.5 else frame for frame in frames]
-        return pixels(np.stack(mirrored))
+        frames = [self._frame(self.clips[c].crops, self.usable[c], rng) for c in chosen]
+        return pixels(np.concatenate(frames))
+
+    @staticmethod
+    def _frame(crops: np.ndarray, usable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        frame = crops[rng.choice(usable)][None]
+        return Look.random(rng, frame.shape[1])(frame) if rng.random() < CHANGED_LOOKS else frame

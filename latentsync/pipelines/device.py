@@ -7,6 +7,7 @@ import torch
 from latentsync.types import InputError
 
 DEVICES = ("cuda", "mps", "cpu")
+CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # what torch calls processors that compute in bf16 (x86, ARM)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -34,7 +35,7 @@ def choose_device(name: str | None = None) -> torch.device:
 def choose_dtype(device: torch.device, name: str | torch.dtype | None = None) -> torch.dtype:
     """`name` (`fp32`, `bf16`, `fp16`), or what suits the device when it is None or `auto`.
 
-    Automatic: bf16 on CUDA where the card computes in it, else fp16; fp16 on MPS; fp32 on the CPU.
+    Automatic: bf16 on CUDA and on the CPU where they compute in it, else fp16 on CUDA and fp32 on the CPU; fp16 on MPS.
     raises: InputError for an unknown name
     """
     if isinstance(name, torch.dtype):
@@ -45,7 +46,14 @@ def choose_dtype(device: torch.device, name: str | torch.dtype | None = None) ->
         return PRECISIONS[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if _cpu_computes_in_bf16() else torch.float32
+
+
+def _cpu_computes_in_bf16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch; without it: fp32
+    return any(capabilities.get(name, False) for name in CPU_BF16)
 
 
 def precision_name(dtype: torch.dtype) -> str:

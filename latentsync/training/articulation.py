@@ -15,6 +15,7 @@ import torch.nn as nn
 
 from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import centre_step
+from latentsync.data.augmentation import Voice
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.sound import ClipSound
@@ -71,7 +72,7 @@ class LipSamples:
         for c in rng.choice(len(self.clips), clips, p=self.weights):
             rows = np.array([centre_step(time) for time in self.clips[c].times])
             first = int(rng.integers(0, max(1, rows[-1] - SEGMENT_ROWS)))
-            mels.append(self.sounds[c].columns(first, SEGMENT_ROWS, MARGIN, self.sounds[c].random_gain(rng)))
+            mels.append(self.sounds[c].columns(first, SEGMENT_ROWS, MARGIN, Voice.random(rng)))
             target = np.full((SEGMENT_ROWS, self.targets[c].shape[1]), np.nan, np.float32)
             inside = (rows >= first) & (rows < first + SEGMENT_ROWS)
             target[rows[inside] - first] = self.targets[c][inside] / self.scale
@@ -86,7 +87,7 @@ def held_out_correlation(readout: LipReadout, clips: list[ClipCrops], scale: flo
         targets, sound = clip_targets(clip), ClipSound(clip.waveform)
         rows = [centre_step(time) for time in clip.times]
         with torch.no_grad():
-            mel = sound.columns(0, rows[-1] + 1, MARGIN, gain=0.0)
+            mel = sound.columns(0, rows[-1] + 1, MARGIN)
             predicted = readout(mel[None])[0, rows].numpy() * scale
         direction = np.linalg.svd(targets, full_matrices=False)[2][0]
         correlations.append(np.corrcoef(predicted @ direction, targets @ direction)[0, 1])

@@ -94,14 +94,15 @@ def train(
     shares: dict[str, float],
     folder: Path,
     log: Callable[[str], None],
+    start: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
-    """Train from scratch, write `folder` (diffusers layout) every 100 steps, and return the network.
+    """Train from scratch or from `start`, write `folder` (diffusers layout) every 100 steps, and return the network.
 
     held_out: named sets of images (n, 3, h, w) in [-1, 1] whose mouth-region PSNR is logged
     shares: see `sampling.clip_weights`
     """
     torch.manual_seed(recipe.seed)
-    vae = build(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    vae = (start or build(recipe)).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     mask = torch.from_numpy(inpaint_mask(recipe.resolution).copy())
     weight = 1 + MOUTH_WEIGHT * mask
     sampler = FrameSampler(clips, shares, recipe.seed)

@@ -6,6 +6,7 @@ from their last saved step.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +20,17 @@ from safetensors.torch import load_file, save_file
 
 from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.config import save_config
+from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
 from latentsync.data.latents import LatentClip, WindowSampler, encode_clip
 from latentsync.data.prepare import prepare_clip
-from latentsync.data.sampling import pixels
+from latentsync.data.sampling import group_of, pixels, sample_generator
 from latentsync.data.sound import ClipSound
 from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
 from latentsync.diffusion.conditioning import mask_to_latents
 from latentsync.diffusion.schedulers import PUBLISHED_CONFIG
 from latentsync.faces.masks import inpaint_mask
+from latentsync.hub import Settings, load_components, save_folder
 from latentsync.models import autoencoder as autoencoders
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training import articulation, autoencoder
@@ -50,6 +53,7 @@ class EmbeddedRecipe:
         self.crops = self.folder / "crops"
         self.mask = torch.from_numpy(inpaint_mask(config.resolution).copy())
         self.shares = dict(config.shares)
+        self.start = load_components(config.start_from) if config.start_from else None
 
     def run(self) -> Path:
         """Every stage in order; returns the exported checkpoint's folder."""
@@ -61,8 +65,7 @@ class EmbeddedRecipe:
         first = self.denoiser(self.config.stage1, encoder)
         self.denoise("stage1", first, clips, held_out)
         second = self.denoiser(self.config.stage2, encoder)
-        missing, surplus = second.load_state_dict(load_file(self.averaged("stage1")), strict=False)
-        assert not surplus and all(".motion_modules." in name for name in missing)
+        _load_known(second, load_file(self.averaged("stage1")))
         self.denoise("stage2", second, clips, held_out)
         return self.export(vae, second)
 
@@ -119,7 +122,8 @@ class EmbeddedRecipe:
             recipe = autoencoder.AutoencoderRecipe(self.config.resolution, seed=self.config.seed, **options)
             seen = [_spread(clip.crops, VALIDATION_FRAMES) for clip in self._held_out_clips()]
             held_out = {"held out": pixels(np.concatenate(seen))} if seen else {}
-            autoencoder.train(recipe, self._training_clips(), held_out, self.shares, folder, self.log)
+            start = self.start and self.start.vae
+            autoencoder.train(recipe, self._training_clips(), held_out, self.shares, folder, self.log, start)
             done.touch()
         return AutoencoderKL.from_pretrained(folder).eval()
 
@@ -130,6 +134,8 @@ class EmbeddedRecipe:
         if path.exists():
             encoder.load_state_dict(load_file(path))
             return encoder
+        if self.start:
+            encoder.load_state_dict(self.start.audio_encoder.state_dict())
         recipe = articulation.ArticulationRecipe(seed=self.config.seed, **self.config.articulation)
         articulation.train(recipe, encoder, self._training_clips(), self._held_out_clips(), self.shares, self.log)
         save_file(encoder.state_dict(), path)
@@ -137,24 +143,38 @@ class EmbeddedRecipe:
 
     def latents(self, vae: AutoencoderKL) -> tuple[list[LatentClip], list[LatentClip]]:
         """Latents of the clips that are trained on and of those that are held out."""
-        parts = (self._training_clips(), self._held_out_clips())
-        training, held_out = ([self._latents(clip, vae) for clip in clips] for clips in parts)
-        return training, held_out
+        training = [
+            self._latents(clip, vae, n) for clip in self._training_clips() for n in range(1 + self._looks(clip))
+        ]
+        return training, [self._latents(clip, vae) for clip in self._held_out_clips()]
 
-    def _latents(self, clip: ClipCrops, vae: AutoencoderKL) -> LatentClip:
-        path = self.folder / "latents" / f"{clip.name}.safetensors"
+    def _looks(self, clip: ClipCrops) -> int:
+        """With how many other looks a clip is seen, beside its own."""
+        return self.config.looks.get(group_of(clip.name), self.config.looks.others)
+
+    def _latents(self, clip: ClipCrops, vae: AutoencoderKL, number: int = 0) -> LatentClip:
+        """`number` 0: as it is; others: with another look, the same at every call."""
+        name = f"{clip.name}~{number}" if number else clip.name
+        path = self.folder / "latents" / f"{name}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
+            if number:
+                look = Look.random(
+                    sample_generator(self.config.seed, zlib.crc32(name.encode())), self.config.resolution
+                )
+                clip = replace(clip, crops=look(clip.crops))
             made = encode_clip(clip, vae, self.mask)
             save_file({"latents": made.latents, "masked": made.masked, "rows": torch.from_numpy(made.rows)}, path)
         tensors = load_file(path)
         sound = ClipSound(clip.waveform)
-        return LatentClip(clip.name, tensors["latents"], tensors["masked"], tensors["rows"].numpy(), sound)
+        return LatentClip(name, tensors["latents"], tensors["masked"], tensors["rows"].numpy(), sound)
 
     def denoiser(self, stage: DictConfig, encoder: MelEncoder) -> Denoiser:
         """A new UNet, with the temporal modules that the stage asks for."""
         torch.manual_seed(self.config.seed)
         unet = LatentSyncUNet(temporal=stage.temporal, **_options(self.config.unet))
+        if self.start:
+            _load_known(unet, self.start.unet.state_dict())
         factor = 2 ** (len(self.config.autoencoder.block_out_channels) - 1)
         return Denoiser(unet, encoder, DDIMScheduler(**SCHEDULE), mask_to_latents(self.mask, factor))
 
@@ -167,7 +187,8 @@ class EmbeddedRecipe:
         sampler = WindowSampler(clips, self.shares, recipe.seed)
         windows = None
         if held_out:
-            windows = WindowSampler(held_out, {}, recipe.seed).batch(0, VALIDATION_WINDOWS, recipe.frames)
+            as_dubbed = WindowSampler(held_out, {}, recipe.seed, swapped_context=0.0)
+            windows = as_dubbed.batch(0, VALIDATION_WINDOWS, recipe.frames)
         run.run(sampler, windows, lambda line: self.log(f"{name} {line}"))
         run.average()
         save_file({key: value.contiguous() for key, value in denoiser.state_dict().items()}, self.averaged(name))
@@ -178,8 +199,6 @@ class EmbeddedRecipe:
 
     def export(self, vae: autoencoders.Autoencoder, denoiser: Denoiser) -> Path:
         """Write the checkpoint folder in half precision; the card says what can be read off the run."""
-        from latentsync.hub import Settings, save_folder
-
         export = self.config.export
         defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
         settings = Settings(
@@ -207,6 +226,12 @@ class EmbeddedRecipe:
 def _spread(crops: np.ndarray, count: int) -> np.ndarray:
     """`count` of the frames, evenly spread."""
     return crops[np.linspace(0, len(crops) - 1, count).astype(int)]
+
+
+def _load_known(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Load all but temporal modules that one side has and the other has not."""
+    missing, surplus = module.load_state_dict(tensors, strict=False)
+    assert all(".motion_modules." in name for name in [*missing, *surplus])
 
 
 def _options(config: DictConfig) -> dict[str, Any]:
