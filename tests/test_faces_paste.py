@@ -70,6 +70,38 @@ def test_the_inside_is_taken_from_the_crop():
     assert np.abs(back[inside].astype(float) - crop[inside]).mean() < 12
 
 
+def face_in_crop(centre: tuple[float, float] = (48.0, 50.0)) -> np.ndarray:
+    """(478, 2) px of the crop: points spread over an ellipse about as wide as a face stands there."""
+    angle = np.linspace(0, 2 * np.pi, alignment.LANDMARKS)
+    return np.stack([centre[0] + 26 * np.cos(angle), centre[1] + 36 * np.sin(angle)], axis=-1)
+
+
+def on_frame(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points in px of the crop -> px of the frame, by plain arithmetic."""
+    warped = (points + 0.5) * np.array(alignment.crop_size(RESOLUTION)) / RESOLUTION - 0.5
+    return (warped - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2].astype(float)).T
+
+
+def test_what_lies_beside_the_face_stays_the_sources_though_the_mask_covers_it():
+    image, matrix, mask = picture(), placed(1.0), masks.inpaint_mask(RESOLUTION)
+    crop, points = inverted(alignment.crop(image, matrix, RESOLUTION)), face_in_crop()
+    result = paste.paste_back(image, crop, matrix, mask, landmarks=on_frame(points, matrix))
+    back, source = (alignment.crop(frame, matrix, RESOLUTION).astype(float) for frame in (result, image))
+    assert np.abs(back[60:70, 8:14] - source[60:70, 8:14]).max() <= 2  # masked, 8 px beside the cheek
+    whole = paste.paste_back(image, crop, matrix, mask)
+    assert np.abs(alignment.crop(whole, matrix, RESOLUTION)[60:70, 8:14] - source[60:70, 8:14]).mean() > 20
+    mouth = (slice(62, 78), slice(36, 60))
+    assert np.abs(back[mouth] - alignment.crop(whole, matrix, RESOLUTION)[mouth]).max() <= 1
+
+
+def test_the_region_of_a_face_leaves_room_for_a_jaw_that_drops():
+    points = face_in_crop(centre=(48.0, 40.0))
+    region = masks.face_region(points, RESOLUTION)
+    bottom, side = int(points[:, 1].max()), int(points[:, 0].max())
+    assert region[bottom + 11, 48] == 1 and region[bottom + 18, 48] == 0
+    assert region[40, side + 4] == 1 and region[40, side + 8] == 0
+
+
 def test_a_face_wholly_outside_changes_nothing():
     image = picture()
     matrix = placed(1.0, at=(5000.0, 5000.0))

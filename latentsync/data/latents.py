@@ -18,7 +18,7 @@ from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.models import autoencoder
 
 ENCODED_AT_ONCE = 16  # frames
-SWAPPED_CONTEXT = 0.5  # of the windows; the picture around the mouth is another moment's: jaw and cheeks tell nothing
+SWAPPED_CONTEXT = 0.1  # of the windows; the picture around the mouth is another moment's: jaw and cheeks tell nothing
 CONTEXT_DISTANCE = 8  # frames between a window and the moment that lends it its surroundings, at least
 CONTEXT_TRIES = 6  # moments looked at; the one whose surroundings look most alike is taken
 ROWS_A_FRAME = 2.6  # rows of audio at most between two frames, 50 Hz: down to 20 frames a second

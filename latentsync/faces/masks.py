@@ -14,6 +14,9 @@ VERTICES = (
     *((178, 95), (178, 127), (177, 128), (78, 128), (77, 127), (77, 95)),
 )
 
+FACE_MARGIN = 1 / 20  # of the crop's size: around the face, where its outline may come to lie
+JAW_DROP = 1 / 12  # of the crop's size: how much lower than in the source a chin may come to lie
+
 
 @lru_cache(maxsize=8)
 def inpaint_mask(resolution: int) -> np.ndarray:
@@ -27,6 +30,21 @@ def inpaint_mask(resolution: int) -> np.ndarray:
     binary = (resized >= 0.5).astype(np.float32)
     binary.setflags(write=False)
     return binary
+
+
+def face_region(points: np.ndarray, resolution: int) -> np.ndarray:
+    """(resolution, resolution) float32, 1 over the face and wherever another mouth may move its outline, 0 beside it.
+
+    points: (n, 2) landmarks in px of the crop
+    """
+    import cv2
+
+    hull = cv2.convexHull(np.round(points).astype(np.int32))
+    region = np.zeros((resolution, resolution), np.float32)
+    for drop in (0, round(JAW_DROP * resolution)):
+        cv2.fillConvexPoly(region, hull + np.array([[0, drop]], np.int32), (1.0,))
+    reach = round(FACE_MARGIN * resolution)
+    return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2))
 
 
 def feathered(mask: np.ndarray, width: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .alignment import crop as aligned_crop
 from .alignment import crop_size
-from .masks import feathered
+from .masks import face_region, feathered
 
 FEATHER = 1 / 16  # of the crop's size: width of the soft edge inside the mask
 COLOUR_SIZE = 64  # px, the size that colours are compared at: only slow changes over the face are corrected
@@ -58,13 +58,20 @@ def border_offset(source: np.ndarray, generated: np.ndarray, mask: np.ndarray) -
 
 
 def paste_back(
-    image: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray, colour: ColourMatch | None = None
+    image: np.ndarray,
+    crop: np.ndarray,
+    matrix: np.ndarray,
+    mask: np.ndarray,
+    colour: ColourMatch | None = None,
+    landmarks: np.ndarray | None = None,
 ) -> np.ndarray:
     """`image` with the masked part of `crop` in its place, feathered inside the mask, colours matched at its border.
 
     image: (h, w, 3) uint8; crop: (r, r, 3) generated picture, uint8 or float grey levels; matrix: (2, 3) that the
     crop was aligned with; mask: (r, r), 1 = take the crop; colour: the track's correction so far (None: this frame
-    alone). Returns a new (h, w, 3) uint8; every pixel outside the mask is bit-equal to `image`.
+    alone); landmarks: (478, 2) px of the image: what lies beside this face, hair and background, stays the source's
+    though the mask covers it (None: the whole mask). Returns a new (h, w, 3) uint8; every pixel outside the mask is
+    bit-equal to `image`.
     """
     size = len(mask)
     to_square = _square_matrix(matrix, size)
@@ -77,7 +84,11 @@ def paste_back(
     region = image[top:bottom, left:right]
     place = to_square.copy()
     place[:, 2] += to_square[:, :2] @ (left, top)
-    alpha = _warp_alpha(feathered(mask, FEATHER * size), place, region.shape)
+    shown = feathered(mask, FEATHER * size)
+    if landmarks is not None:
+        face = face_region(landmarks @ to_square[:, :2].T + to_square[:, 2], size)
+        shown = np.minimum(shown, feathered(face, FEATHER * size))
+    alpha = _warp_alpha(shown, place, region.shape)
     blended = region + alpha * (_warp_back(matched, place, region.shape) - region)
     result[top:bottom, left:right] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     return result

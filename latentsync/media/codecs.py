@@ -14,7 +14,7 @@ from latentsync.types import InputError, VideoInfo
 # Constant rate factors. Measured over real clips at "high": 43 dB RGB PSNR on the worst (small, noisy), 44 to 52 dB
 # elsewhere; "small" is what people call visually good, about a third of the size.
 QUALITIES = {
-    "high": {"libx264": 10, "libx265": 10, "libvpx-vp9": 8},
+    "high": {"libx264": 9, "libx265": 9, "libvpx-vp9": 8},
     "small": {"libx264": 20, "libx265": 22, "libvpx-vp9": 30},
 }
 OPTIONS = {

@@ -53,5 +53,6 @@ class Composer:
         self._track = track
         if slot.result is None:
             return shot.item.frame.image
-        assert shot.matrix is not None
-        return paste_back(shot.item.frame.image, slot.result, shot.matrix, self._mask, self._colour)
+        assert shot.matrix is not None and shot.face is not None
+        image, landmarks = shot.item.frame.image, shot.face.landmarks
+        return paste_back(image, slot.result, shot.matrix, self._mask, self._colour, landmarks)

@@ -113,7 +113,7 @@ class DenoisingRun:
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
         self.rate = torch.optim.lr_scheduler.LambdaLR(self.optimizer, cosine_rate(recipe.steps, recipe.warmup))
-        self.ema = EMAModel(denoiser.parameters(), decay=recipe.ema_decay)
+        self.ema = EMAModel(denoiser.parameters(), decay=recipe.ema_decay, foreach=True)
         if recipe.compiled:
             denoiser.unet.compile()
 
