@@ -51,11 +51,16 @@ class SyntheticSpeaker:
         self, speech: Speech, motion_seed: int, *, fps: float = MODEL_FPS, seconds: float | None = None
     ) -> Iterator[np.ndarray]:
         """uint8 RGB (height, width, 3), one by one, for `seconds` or as long as the speech lasts."""
-        size = self.scene.height, self.scene.width
-        exposure = Exposure(self.camera, self.identity.noise, size, motion_seed)
+        exposure = self._exposure(motion_seed)
         times = _times(speech, fps, seconds)
         for index, (state, pose) in enumerate(self._moments(speech.articulation(times), times, motion_seed)):
             yield exposure.expose(self.scene.draw(state, pose), index)
+
+    def frame(self, speech: Speech, motion_seed: int, index: int, *, fps: float = MODEL_FPS) -> np.ndarray:
+        """Number `index` of `frames`, drawn alone: uint8 RGB (height, width, 3)."""
+        times = np.array([index / fps])
+        state, pose = next(self._moments(speech.articulation(times), times, motion_seed))
+        return self._exposure(motion_seed).expose(self.scene.draw(state, pose), index)
 
     def truth(self, speech: Speech, motion_seed: int, *, fps: float = MODEL_FPS, seconds: float | None = None) -> Truth:
         """The truth of `frames` with the same arguments; nothing is drawn."""
@@ -63,6 +68,9 @@ class SyntheticSpeaker:
         articulation = speech.articulation(times)
         moments = self._moments(articulation, times, motion_seed)
         return measure(self.scene, times, articulation, speech.sounds_at(times), moments)
+
+    def _exposure(self, motion_seed: int) -> Exposure:
+        return Exposure(self.camera, self.identity.noise, (self.scene.height, self.scene.width), motion_seed)
 
     def _moments(
         self, articulation: Articulation, times: np.ndarray, motion_seed: int
