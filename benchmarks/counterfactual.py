@@ -104,7 +104,7 @@ def score_clip(known: Known, dubbed: Path) -> dict[str, float]:
         "r_leak": leak,
         "flicker": _mean(pictures.edit_changes),
         "outside_error": _levels(pictures.psnr_outside),
-        "mouth_offset_ms": 1000 * late.seconds if late.agreement >= SURE_OFFSET else float("nan"),
+        "mouth_offset_ms": round(1000 * late.seconds, 3) if late.agreement >= SURE_OFFSET else float("nan"),
         "audio_offset_ms": _audio_late(known, dubbed),
         "sharpness_share": pictures.sharpness_share,
         "frames_missing": len(wanted) - frames,

@@ -79,13 +79,13 @@ def build(wanted: Plan, size: int = SIZE) -> Counterfactual:
 
 
 def digest(wanted: Plan, spoken: Speech, said: Speech) -> str:
-    """Hash of everything that is drawn from seeds: the plan, the person, both voices, every sound with its time.
+    """Hash of everything that is drawn from seeds: the plan, the person, the mood, both voices, every sound with its time.
 
     These come from few exact operations on the generator's integers, so every machine has the same; they are rounded
     to a millionth before they are hashed. Samples and pixels go through exp, convolutions and OpenCV, whose last bits
     depend on the processor: they are compared with a tolerance instead (`picture`).
     """
-    person = asdict(Identity.random(wanted.identity_seed))
+    person = [asdict(Identity.random(wanted.identity_seed)), asdict(EMOTIONS[wanted.emotion])]
     speeches = [[speech.text, asdict(speech.voice), [asdict(p) for p in speech.phonemes]] for speech in (spoken, said)]
     facts = _rounded([VERSION, SIZE, SECONDS, asdict(wanted), person, speeches])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -110,7 +110,7 @@ def compare(
     """
     from latentsync.media.reader import VideoReader
 
-    ledger = _Ledger(mouths, touched or mouths.touched)
+    ledger = _Ledger(mouths, touched)
     pairs = zip(VideoReader(source).frames(), VideoReader(dubbed).frames(), range(len(mouths.times)), strict=False)
     for original, made, index in pairs:
         ledger.add(index, original.image, made.image)
@@ -120,8 +120,8 @@ def compare(
 class _Ledger:
     """What `compare` sums up while the frames pass."""
 
-    def __init__(self, mouths: MouthTrack, touched: Callable[[int, Size], np.ndarray]) -> None:
-        self.mouths, self.touched = mouths, touched
+    def __init__(self, mouths: MouthTrack, touched: Callable[[int, Size], np.ndarray] | None = None) -> None:
+        self.mouths, self.touched = mouths, touched or mouths.touched
         self.outside, self.inside = RegionError(), RegionError()
         self.sharp: list[tuple[float, float]] = []
         self.changes: list[float] = []

@@ -67,7 +67,7 @@ class SyntheticSpeaker:
         times = _times(speech, fps, seconds)
         articulation = speech.articulation(times)
         moments = self._moments(articulation, times, motion_seed)
-        return measure(self.scene, times, articulation, speech.sounds_at(times), moments)
+        return measure(self.scene, times, articulation, speech.sounds_at(times), moments, self.camera.blur)
 
     def _exposure(self, motion_seed: int) -> Exposure:
         return Exposure(self.camera, self.identity.noise, (self.scene.height, self.scene.width), motion_seed)

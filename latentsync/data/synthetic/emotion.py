@@ -9,10 +9,10 @@ from latentsync.types import InputError
 
 @dataclass(frozen=True)
 class Emotion:
-    """What a mood adds to a face; 0 is rest."""
+    """What a mood adds to a face; 0 is rest, 1 the furthest of a calm talk, strong moods go beyond."""
 
-    smile: float  # corners of the mouth: -1 down .. 1 up
-    brow: float  # both brows: -1 down .. 1 up
+    smile: float  # corners of the mouth: negative down, positive up
+    brow: float  # both brows: negative down, positive up
     frown: float  # inner ends of the brows: -1 up, as in sorrow .. 1 down, as in anger
     lids: float  # -1 narrowed .. 1 wide
 
@@ -22,7 +22,7 @@ EMOTIONS: dict[str, Emotion] = {
     "happy": Emotion(1.5, 0.25, 0.0, -0.55),
     "sad": Emotion(-1.2, -0.1, -1.0, -0.35),
     "angry": Emotion(-0.7, -0.7, 1.0, -0.4),
-    "surprised": Emotion(0.15, 1.3, -0.25, 1.0),
+    "surprised": Emotion(0.15, 2.2, -0.25, 1.0),
 }
 
 

@@ -95,11 +95,10 @@ class FacePainter:
         """(n, 2) face units: outline of the part of the head that speech can move."""
         region = self._lower
         (left, right), (top, bottom) = region.x[0, [0, -1]], region.y[[0, -1], 0]
-        along = np.linspace(0, 1, _REACH_POINTS, endpoint=False)
-        across, down = left + along * (right - left), top + along * (bottom - top)
-        sides = (across, np.full_like(down, right), across[::-1], np.full_like(down, left))
-        heights = (np.full_like(across, top), down, np.full_like(across, bottom), down[::-1])
-        return np.stack([np.concatenate(sides), np.concatenate(heights)], axis=1)
+        corners = np.array(((left, top), (right, top), (right, bottom), (left, bottom)), np.float64)
+        along = np.linspace(0, 1, _REACH_POINTS, endpoint=False)[:, None]
+        sides = zip(corners, np.roll(corners, -1, axis=0), strict=True)
+        return np.concatenate([start + along * (end - start) for start, end in sides])
 
     def _draw_brows(self, head: np.ndarray, lift: float, frown: float) -> None:
         region = self._brows

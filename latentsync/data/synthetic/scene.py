@@ -123,11 +123,10 @@ class Scene:
         u, v, near = _turn(x, y, z, pose)
         return self._place(u * near, v * near, pose)
 
-    def reach(self, pose: Pose) -> np.ndarray:
-        """(n, 2) px: outline of all that speech can move, _REACH_MARGIN wider."""
+    def reach(self, pose: Pose, margin: float = 0.0) -> np.ndarray:
+        """(n, 2) px: outline of all that speech can move, `margin` px wider."""
         outline = self.project(self._painter.reach(), pose)
-        outwards = outline - outline.mean(axis=0)
-        return outline + _REACH_MARGIN * np.sign(outwards)
+        return outline + (_REACH_MARGIN + margin) * np.sign(outline - outline.mean(axis=0))
 
     def _place(self, u: np.ndarray, v: np.ndarray, pose: Pose) -> np.ndarray:
         cos, sin = np.cos(pose.roll), np.sin(pose.roll)

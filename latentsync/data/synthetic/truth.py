@@ -14,7 +14,9 @@ from latentsync.data.synthetic.scene import Pose, Scene
 from latentsync.data.synthetic.speech import Articulation
 
 _FOREHEAD = -1.12  # y of the top of the face as the face mesh sees it, face units
-_DIGITS = 5  # behind the point, of every number that is written
+_BLUR_REACH = 4  # standard deviations at which OpenCV cuts a Gaussian off, of pictures that are not uint8
+_DIGITS, _PIXEL_DIGITS = 5, 2  # behind the point, of numbers that are written
+_IN_PIXELS = {"lips", "reach"}
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,18 @@ class Truth:
     reach: np.ndarray  # (f, n, 2) px: outline of what speech can move; outside, takes of one motion are equal
     pose: np.ndarray  # (f, 5) x and y in face units, roll, yaw and pitch in radians
     blink: np.ndarray  # (f,) 0 eyes open .. 1 shut
-    brow: np.ndarray  # (f,) -1 down .. 1 up
-    smile: np.ndarray  # (f,) corners of the mouth: -1 down .. 1 up
+    brow: np.ndarray  # (f,) brows, -1 down .. 1 up, emotions beyond
+    smile: np.ndarray  # (f,) corners of the mouth: -1 down .. 1 up, emotions beyond
 
     def to_json(self) -> dict[str, Any]:
         """Lists of rounded numbers by track."""
-        tracks = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: list(track) if isinstance(track, tuple) else np.asarray(track, np.float64).round(_DIGITS).tolist()
-            for name, track in tracks.items()
-        }
+        return {field.name: self._rounded(field.name) for field in fields(self)}
+
+    def _rounded(self, name: str) -> list[Any]:
+        track = getattr(self, name)
+        if isinstance(track, tuple):
+            return list(track)
+        return np.asarray(track, np.float64).round(_PIXEL_DIGITS if name in _IN_PIXELS else _DIGITS).tolist()
 
 
 def measure(
@@ -51,14 +55,15 @@ def measure(
     articulation: Articulation,
     phonemes: tuple[str, ...],
     moments: Iterable[tuple[FaceState, Pose]],
+    blur: float,
 ) -> Truth:
-    """The truth of what `scene` draws at `times` (f,): face states and poses, one a frame."""
+    """The truth of what `scene` draws at `times` (f,): face states and poses, one a frame; `blur` px of the camera."""
     lips, gaps, reach, poses, faces = [], [], [], [], []
     for state, pose in moments:
         points, gap = _lips(scene, state, pose)
         lips.append(points)
         gaps.append(gap)
-        reach.append(scene.reach(pose))
+        reach.append(scene.reach(pose, _BLUR_REACH * blur))
         poses.append((pose.x, pose.y, pose.roll, pose.yaw, pose.pitch))
         faces.append((state.blink, state.brow, state.mouth.smile))
     blink, brow, smile = np.array(faces, np.float64).reshape(-1, 3).T
