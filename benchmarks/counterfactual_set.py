@@ -79,7 +79,7 @@ def build(wanted: Plan, size: int = SIZE) -> Counterfactual:
 
 
 def digest(wanted: Plan, spoken: Speech, said: Speech) -> str:
-    """Hash of everything that is drawn from seeds: the plan, the person, the mood, both voices, every sound with its time.
+    """Hash of all that is drawn from seeds: the plan, the person, the mood, both voices, every sound with its time.
 
     These come from few exact operations on the generator's integers, so every machine has the same; they are rounded
     to a millionth before they are hashed. Samples and pixels go through exp, convolutions and OpenCV, whose last bits

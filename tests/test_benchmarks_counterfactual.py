@@ -12,12 +12,13 @@ import pytest
 
 from latentsync.data.synthetic import counterfactual as drawn
 from latentsync.data.synthetic import write_clip
+from latentsync.media.reader import VideoReader
 from latentsync.types import InputError
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 PICTURE_TOLERANCE = 1.0  # grey levels, of the mean of a 64th of a picture; neighbouring frames differ by more
-SECONDS, SIZE = 1.6, 224
-LATE = 3  # frames
+SECONDS, SIZE = 1.2, 192
+LATE, SHORT = 3, 6  # frames
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +28,16 @@ def beside_the_scripts(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory) -> Path:
-    """A set of one small triple, and dubs of it: frozen at the first frame, late, with a stain above the eyes."""
+    """A set of one small triple, and dubs of it: late, with a stain over the hair, shorter."""
     folder = tmp_path_factory.mktemp("set")
-    made = drawn(900, seconds=SECONDS, size=SIZE, camera=None)
+    made = drawn(900, seconds=SECONDS, size=SIZE)
     made.write(folder / "0000")
     (folder / "set.json").write_text(json.dumps({"version": 1, "digests": ["-"]}))
-    right = list(made.true_frames())
+    right = [frame.image for frame in VideoReader(folder / "0000" / "truth.mp4").frames()]
     stained = [frame.copy() for frame in right]
     for frame in stained:
         frame[:20] = 255 - frame[:20]
-    dubs = {"late": [*right[:1] * LATE, *right[:-LATE]], "stained": stained, "short": right[:30]}
+    dubs = {"late": [*right[:1] * LATE, *right[:-LATE]], "stained": stained, "short": right[:-SHORT]}
     for name, frames in dubs.items():
         (folder / "dubs" / name).mkdir(parents=True)
         write_clip(folder / "dubs" / name / "0000.mp4", frames, waveform=made.wanted.waveform, crf=13)
@@ -95,7 +96,9 @@ def test_what_is_not_the_set_is_refused(tmp_path, monkeypatch):
     (tmp_path / "set.json").write_text('{"version": 0}')
     with pytest.raises(InputError, match="version 0"):
         the_set.triples_of(tmp_path)
-    monkeypatch.setattr(the_set, "SIZE", the_set.SMALL)
+    build = the_set.build
+    monkeypatch.setattr(the_set, "build", lambda plan: build(plan, the_set.SMALL))
+    monkeypatch.setattr(the_set, "known", lambda: {"digests": ["0" * 16]})
     with pytest.raises(InputError, match="triple 0 of version 1 has the digest"):
         the_set.make(tmp_path / "other", 1)
 
@@ -111,7 +114,7 @@ def test_doing_nothing_and_the_right_answer_are_the_ends_of_the_scale(known):
         assert right[figure] == 0 < nothing[figure]
     assert nothing["mouth_error"] > 5 * nothing["outside_error"]
     assert right["mouth_offset_ms"] == right["audio_offset_ms"] == 0
-    assert right["gap_error"] < 1 < nothing["gap_error"]
+    assert 0 < right["gap_error"] < 0.8 * nothing["gap_error"]  # the exact truth against what the tracker sees
 
 
 def test_known_faults_are_found_and_nothing_else(known, small_set):
@@ -123,7 +126,7 @@ def test_known_faults_are_found_and_nothing_else(known, small_set):
     assert late["mouth_offset_ms"] == pytest.approx(40 * LATE, abs=12)
     assert abs(late["audio_offset_ms"]) < 1
     assert stained["outside_error"] > 20 and stained["mouth_error"] < 4 and stained["r_target"] > 0.97
-    assert short["frames_missing"] == 10 and short["r_target"] > 0.97 and short["outside_error"] < 3
+    assert short["frames_missing"] == SHORT and short["r_target"] > 0.97 and short["outside_error"] < 3
 
 
 def test_the_table_has_every_system_and_counts_what_is_missing(known, small_set):
