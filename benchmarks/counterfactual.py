@@ -44,7 +44,7 @@ FIGURES = {  # name: (what the table calls it, digits behind the point)
     "audio_offset_ms": ("audio late ms", 1),
     "sharpness_share": ("sharpness of the truth's", 2),
 }
-SURE_OFFSET = 0.5  # agreement from which the shift of a mouth against the true one means something
+SURE_OFFSET = 0.5  # agreement from which the shift of a mouth or a sound against the right one means something
 RATE_TOLERANCE = 0.01  # share by which frame rates may differ and still count as one
 
 
@@ -131,15 +131,16 @@ def _check_form(wanted: Path, dubbed: Path) -> None:
 
 
 def _audio_late(known: Known, dubbed: Path) -> float:
-    """How far the dub's sound lies behind speech.wav, ms; nan for the source (it says something else) or no sound."""
+    """How far the dub's sound lies behind speech.wav, ms; nan where it has no sound or says something else."""
     from latentsync.media.probe import probe_video
 
-    if dubbed == known.folder / "source.mp4" or not probe_video(dubbed).has_audio:
+    if not probe_video(dubbed).has_audio:
         return float("nan")
     try:
-        return 1000 * audio_offset(dubbed, known.folder / "speech.wav").seconds
+        late = audio_offset(dubbed, known.folder / "speech.wav")
     except ValueError:  # silent all through: nothing to place
         return float("nan")
+    return 1000 * late.seconds if late.agreement >= SURE_OFFSET else float("nan")
 
 
 def _levels(psnr: float) -> float:

@@ -113,6 +113,7 @@ def test_doing_nothing_and_the_right_answer_are_the_ends_of_the_scale(known):
     for figure in ("lip_distance_px", "lip_distance", "mouth_error", "outside_error", "flicker"):
         assert right[figure] == 0 < nothing[figure]
     assert nothing["mouth_error"] > 5 * nothing["outside_error"]
+    assert np.isnan(nothing["audio_offset_ms"])  # it says something else
     assert right["mouth_offset_ms"] == right["audio_offset_ms"] == 0
     assert 0 < right["gap_error"] < 0.8 * nothing["gap_error"]  # the exact truth against what the tracker sees
 
