@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from latentsync.evaluation.landmarks import LandmarkTrack, landmark_track
 from latentsync.faces import alignment, lips, masks
-from latentsync.types import Face, Frame
 
 TOUCH_MARGIN = 0.03  # of the aligned face's width, by which smoothed landmarks may move the region from ours
 
@@ -27,6 +26,13 @@ class MouthTrack:
     def size(self) -> np.ndarray:
         """(f,) width of the mouth box px."""
         return self.boxes[:, 2] - self.boxes[:, 0]
+
+    @staticmethod
+    def of(track: LandmarkTrack) -> MouthTrack:
+        """The mouth of tracked landmarks."""
+        rows = [_row(points, seen) for points, seen in zip(track.landmarks, track.seen, strict=True)]
+        gaps, boxes, anchors = (np.array(column) for column in zip(*rows, strict=True))
+        return MouthTrack(track.times, gaps, boxes, anchors)
 
     def gaps_at(self, times: np.ndarray) -> np.ndarray:
         """(len(times),) gaps on another clock of seconds, linear between frames; nan beside frames without a face and
@@ -65,41 +71,13 @@ def _outline(anchors: np.ndarray) -> tuple[np.ndarray, int]:
     return np.round(outline).astype(np.int32), max(1, int(np.ceil(margin)))
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What the face tracker wants to know of a frame."""
-
-    frame: Frame
-    joint: bool = False
-    dub: bool = True
-
-
-def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
-    from latentsync.media.reader import VideoReader
-
-    for frame in VideoReader(path).frames():
-        if seconds is not None and frame.time >= seconds:
-            return
-        yield _Shown(frame)
-
-
 def mouth_track(path: Path | str, *, seconds: float | None = None) -> MouthTrack:
     """Measure the largest face of a video, or of its first `seconds`. InputError: not a readable video."""
-    from latentsync.faces.detection import default_detector
-    from latentsync.faces.tracking import SpeakerChooser, track
-
-    chooser, rows, times = SpeakerChooser(None), [], []
-    for shown, faces, _ in track(_shown(path, seconds), default_detector()):
-        height, width = shown.frame.image.shape[:2]
-        rows.append(_row(chooser.choose(faces, (width, height))))
-        times.append(shown.frame.time)
-    gaps, boxes, anchors = (np.array(column) for column in zip(*rows, strict=True))
-    return MouthTrack(np.array(times), gaps, boxes, anchors)
+    return MouthTrack.of(landmark_track(path, seconds=seconds))
 
 
-def _row(face: Face | None) -> tuple[float, np.ndarray, np.ndarray]:
-    if face is None:
+def _row(points: np.ndarray, seen: bool) -> tuple[float, np.ndarray, np.ndarray]:
+    if np.isnan(points).any():
         return float("nan"), np.full(4, np.nan), np.full((3, 2), np.nan)
-    points, seen = face.landmarks, face.score > 0  # a face that the tracker put into a gap was not measured
     gap = lips.lip_gap(points) if seen else float("nan")
     return gap, np.array(lips.mouth_box(points)), alignment.anchor_points(points)

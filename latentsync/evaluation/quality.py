@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from latentsync.evaluation.mouths import MouthTrack
 WHITE = 255  # the level that PSNR is relative to
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of RGB
 
+Size = tuple[int, int]  # width, height px
 Box = tuple[int, int, int, int]  # left, top, right, bottom px, the last two exclusive
 
 
@@ -100,11 +101,16 @@ class Comparison:
     edit_changes: np.ndarray  # (f,) the same of dub less source: movement that the source does not have
 
 
-def compare(source: Path | str, dubbed: Path | str, mouths: MouthTrack) -> Comparison:
-    """Stream both videos side by side; `mouths` is that of the source. Frame i of both belong together."""
+def compare(
+    source: Path | str, dubbed: Path | str, mouths: MouthTrack, touched: Callable[[int, Size], np.ndarray] | None = None
+) -> Comparison:
+    """Stream both videos side by side; `mouths` is that of the source. Frame i of both belong together.
+
+    touched: (frame, (w, h) px) -> (h, w) bool, the pixels that the dub may change; None: `mouths.touched`.
+    """
     from latentsync.media.reader import VideoReader
 
-    ledger = _Ledger(mouths)
+    ledger = _Ledger(mouths, touched)
     pairs = zip(VideoReader(source).frames(), VideoReader(dubbed).frames(), range(len(mouths.times)), strict=False)
     for original, made, index in pairs:
         ledger.add(index, original.image, made.image)
@@ -114,8 +120,8 @@ def compare(source: Path | str, dubbed: Path | str, mouths: MouthTrack) -> Compa
 class _Ledger:
     """What `compare` sums up while the frames pass."""
 
-    def __init__(self, mouths: MouthTrack) -> None:
-        self.mouths = mouths
+    def __init__(self, mouths: MouthTrack, touched: Callable[[int, Size], np.ndarray] | None = None) -> None:
+        self.mouths, self.touched = mouths, touched or mouths.touched
         self.outside, self.inside = RegionError(), RegionError()
         self.sharp: list[tuple[float, float]] = []
         self.changes: list[float] = []
@@ -124,7 +130,7 @@ class _Ledger:
 
     def add(self, index: int, original: np.ndarray, made: np.ndarray) -> None:
         size = original.shape[1], original.shape[0]
-        self.outside.add(made, original, ~self.mouths.touched(index, size))
+        self.outside.add(made, original, ~self.touched(index, size))
         self.changes.append(float("nan"))
         self.edit_changes.append(float("nan"))
         if np.isfinite(self.mouths.boxes[index]).all():

@@ -2,76 +2,83 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latentsync.data.synthetic import mouth
+from latentsync.data.synthetic.camera import Camera, Exposure
+from latentsync.data.synthetic.emotion import find_emotion
 from latentsync.data.synthetic.face import FaceState
 from latentsync.data.synthetic.identity import Identity
 from latentsync.data.synthetic.mouth import MouthState
-from latentsync.data.synthetic.scene import Ambient, Pose, Scene
+from latentsync.data.synthetic.scene import MOST_MOTION, Ambient, Pose, Scene
 from latentsync.data.synthetic.speech import Articulation, Speech
-from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS
-
-_FOREHEAD = -1.12  # y of the top of the face as the face mesh sees it, face units
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a take shows, exactly."""
-
-    times: np.ndarray  # (f,) seconds
-    opening: np.ndarray  # (f,) 0 lips closed .. 1 wide open
-    lip_gap: np.ndarray  # (f,) gap between the inner lips over the height of the face, as landmarks measure it
-    lips: np.ndarray  # (f, 4, 11, 2) pixels: outer upper, inner upper, inner lower, outer lower edge, left to right
+from latentsync.data.synthetic.truth import Truth, measure
+from latentsync.media.outputs import PrivateFile, check_output
+from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 
 class SyntheticSpeaker:
-    """One person, a function of `seed`, before a camera of `size` (width, height) or a square of `size` pixels.
+    """One person, a function of `identity_seed`, before a camera of `size` (width, height) or a square of `size` px.
 
-    A take is a function of (seed, size, speech, motion seed, frame rate): the same motion seed with another speech is
-    the counterfactual, equal in everything that speech does not move.
+    emotion: a name of EMOTIONS; None: each motion seed has a mood of its own. motion: how much the head moves, 1 usual,
+    at most MOST_MOTION. A take is a function of these, the speech, the motion seed and the frame rate: the same motion
+    seed with another speech is the counterfactual, equal in everything that speech does not move.
     """
 
-    def __init__(self, seed: int, size: int | tuple[int, int] = 256) -> None:
+    def __init__(
+        self,
+        identity_seed: int,
+        size: int | tuple[int, int] = 256,
+        *,
+        emotion: str | None = None,
+        motion: float = 1.0,
+        camera: Camera | None = None,
+    ) -> None:
+        if not 0 <= motion <= MOST_MOTION:
+            raise InputError(f"motion is {motion:g}; give a number from 0 (still) to {MOST_MOTION:g}.")
         width, height = (size, size) if isinstance(size, int) else size
-        self.identity = Identity.random(seed)
+        self.identity = Identity.random(identity_seed)
+        self.emotion, self.motion, self.camera = find_emotion(emotion), motion, camera or Camera()
         self.scene = Scene(self.identity, width, height)
 
     def frames(
         self, speech: Speech, motion_seed: int, *, fps: float = MODEL_FPS, seconds: float | None = None
     ) -> Iterator[np.ndarray]:
         """uint8 RGB (height, width, 3), one by one, for `seconds` or as long as the speech lasts."""
-        ambient = Ambient(motion_seed)
+        exposure = self._exposure(motion_seed)
         times = _times(speech, fps, seconds)
-        noise = _CameraNoise(self.identity.noise, self.scene.height, self.scene.width, motion_seed)
-        articulation = speech.articulation(times)
-        for index, time in enumerate(times):
-            pose = ambient.at(float(time))
-            picture = self.scene.draw(_face_state(articulation, index, pose), pose)
-            yield noise.expose(picture, index)
+        for index, (state, pose) in enumerate(self._moments(speech.articulation(times), times, motion_seed)):
+            yield exposure.expose(self.scene.draw(state, pose), index)
+
+    def frame(self, speech: Speech, motion_seed: int, index: int, *, fps: float = MODEL_FPS) -> np.ndarray:
+        """Number `index` of `frames`, drawn alone: uint8 RGB (height, width, 3)."""
+        times = np.array([index / fps])
+        state, pose = next(self._moments(speech.articulation(times), times, motion_seed))
+        return self._exposure(motion_seed).expose(self.scene.draw(state, pose), index)
 
     def truth(self, speech: Speech, motion_seed: int, *, fps: float = MODEL_FPS, seconds: float | None = None) -> Truth:
         """The truth of `frames` with the same arguments; nothing is drawn."""
-        ambient = Ambient(motion_seed)
         times = _times(speech, fps, seconds)
         articulation = speech.articulation(times)
-        lips, gaps = [], []
+        moments = self._moments(articulation, times, motion_seed)
+        return measure(self.scene, times, articulation, speech.sounds_at(times), moments, self.camera.blur)
+
+    def _exposure(self, motion_seed: int) -> Exposure:
+        return Exposure(self.camera, self.identity.noise, (self.scene.height, self.scene.width), motion_seed)
+
+    def _moments(
+        self, articulation: Articulation, times: np.ndarray, motion_seed: int
+    ) -> Iterator[tuple[FaceState, Pose]]:
+        ambient = Ambient(motion_seed, self.emotion, self.motion)
         for index, time in enumerate(times):
             pose = ambient.at(float(time))
-            shape = mouth.shape(self.identity, _face_state(articulation, index, pose).mouth)
-            points = mouth.lip_points(self.identity, shape).reshape(-1, 2)
-            ends = np.array(((0.0, _FOREHEAD), (0.0, self.identity.chin + shape.jaw)))
-            projected = self.scene.project(np.concatenate([points, ends]), pose)
-            lips.append(projected[:-2].reshape(4, -1, 2))
-            height = np.linalg.norm(projected[-1] - projected[-2])
-            gaps.append(np.linalg.norm(lips[-1][1, 5] - lips[-1][2, 5]) / height)
-        return Truth(times, articulation.opening, np.array(gaps), np.array(lips, np.float32))
+            yield _face_state(articulation, index, pose), pose
 
 
 def render(
@@ -95,17 +102,33 @@ def write_clip(
     waveform: np.ndarray | None = None,
     crf: int = 16,
 ) -> None:
-    """Encode frames (h, w, 3) with even sides, streaming, as H.264 with AAC sound; `crf` is libx264's quality."""
+    """Encode frames (h, w, 3), streaming, as H.264 with AAC sound; the file appears when it is complete.
+
+    crf: libx264's quality, lower is better. InputError: no frames, odd sides, a place that cannot be written.
+    """
+    check_output(path, ())
+    private = PrivateFile(Path(path))
+    try:
+        _encode(private.path, frames, Fraction(fps).limit_denominator(1001), waveform, crf)
+        private.publish()
+    finally:
+        private.remove()
+
+
+def _encode(path: Path, frames: Iterable[np.ndarray], rate: Fraction, waveform: np.ndarray | None, crf: int) -> None:
     import av
 
-    rate = Fraction(fps).limit_denominator(1001)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None or first.shape[0] % 2 or first.shape[1] % 2:
+        found = "no frames" if first is None else f"frames of {first.shape[1]} x {first.shape[0]} px"
+        raise InputError(f"write_clip got {found}; give at least one frame with an even width and height.")
     with av.open(os.fspath(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
         video.pix_fmt = "yuv420p"
+        video.height, video.width = first.shape[:2]
         sound = container.add_stream("aac", rate=AUDIO_SAMPLE_RATE, layout="mono") if waveform is not None else None
-        for index, image in enumerate(frames):
-            if index == 0:
-                video.height, video.width = image.shape[:2]
+        for image in itertools.chain([first], frames):
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode())
         if sound is not None and waveform is not None:
@@ -131,24 +154,5 @@ def _face_state(articulation: Articulation, index: int, pose: Pose) -> FaceState
     a = articulation
     spoken = (float(track[index]) for track in (a.opening, a.width, a.rounding, a.teeth, a.tongue))
     opening, width, rounding, teeth, tongue = spoken
-    return FaceState(MouthState(opening, width, rounding, teeth, tongue, pose.smile), pose.blink, pose.brow, pose.gaze)
-
-
-class _CameraNoise:
-    """Grain, a function of (seed, frame): a window moving at random over one large tile of noise."""
-
-    _MARGIN = 61
-
-    def __init__(self, deviation: float, height: int, width: int, seed: int) -> None:
-        rng = np.random.default_rng([0x6041, seed])
-        shape = (height + self._MARGIN, width + self._MARGIN, 3)
-        self._tile = rng.standard_normal(shape, np.float32) * np.float32(deviation / 255)
-        self._seed, self._size = seed, (height, width)
-
-    def expose(self, picture: np.ndarray, index: int) -> np.ndarray:
-        import cv2
-
-        top, left = np.random.default_rng([0x6042, self._seed, index]).integers(0, self._MARGIN + 1, 2)
-        height, width = self._size
-        picture += self._tile[top : top + height, left : left + width]
-        return cv2.convertScaleAbs(np.maximum(picture, 0, out=picture), alpha=255)
+    mouth = MouthState(opening, width, rounding, teeth, tongue, pose.smile)
+    return FaceState(mouth, pose.blink, pose.brow, pose.gaze, pose.frown, pose.lids)

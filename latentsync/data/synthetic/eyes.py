@@ -33,17 +33,18 @@ class Eye:
         angle = np.arctan2(self._y, self._x)
         self._fibres = 0.82 + 0.1 * np.sin(23 * angle + identity.seed) + 0.08 * np.sin(41 * angle)
 
-    def draw(self, head: np.ndarray, blink: float, gaze: tuple[float, float]) -> None:
+    def draw(self, head: np.ndarray, blink: float, gaze: tuple[float, float], lids: float) -> None:
         """Paint into `head` (h, w, 4)."""
-        high = self._open + (self._low - self._open) * 0.98 * blink
+        opened, low = self._open * (1 + 0.35 * lids), self._low * (1 + 0.5 * min(lids, 0.0))
+        high = opened + (low - opened) * 0.98 * blink
         y, t = self._y, self._t
-        inside = np.clip((y - high) * self._scale + 0.5, 0, 1) * np.clip((self._low - y) * self._scale + 0.5, 0, 1)
+        inside = np.clip((y - high) * self._scale + 0.5, 0, 1) * np.clip((low - y) * self._scale + 0.5, 0, 1)
         inside = inside * (np.abs(t) < 1)
         patch = head[self._span]
         ball = self._ball(gaze) * (1 - 0.45 * np.exp(-np.maximum(y - high, 0) / 0.028))[..., None]
         patch[..., :3] += (ball - patch[..., :3]) * inside[..., None]
         lash = 0.85 * np.exp(-np.square((y - high + 0.004) / 0.013)) * smoothstep(1.12, 0.95, np.abs(t - 0.06))
-        lash = np.maximum(lash, 0.25 * np.exp(-np.square((y - self._low) / 0.009)) * smoothstep(1.0, 0.8, np.abs(t)))
+        lash = np.maximum(lash, 0.25 * np.exp(-np.square((y - low) / 0.009)) * smoothstep(1.0, 0.8, np.abs(t)))
         ink = rgb(self._identity.hair) * 0.35
         patch[..., :3] += (ink - patch[..., :3]) * lash[..., None]
 

@@ -14,6 +14,7 @@ from latentsync.data.synthetic.mouth import MouthShape, MouthState
 from latentsync.data.synthetic.portrait import Portrait
 
 _COARSE = 4  # pixels between the knots of a displacement field
+_REACH_POINTS = 8  # a side
 _ROUNDS = 6  # of the fixed-point iteration that inverts a displacement; its slope stays below 0.5
 
 
@@ -25,6 +26,8 @@ class FaceState:
     blink: float  # 0 eyes open .. 1 shut
     brow: float  # -1 down .. 1 up
     gaze: tuple[float, float]  # of the pupils, share of the eye's half width
+    frown: float = 0.0  # inner ends of the brows: -1 up .. 1 down
+    lids: float = 0.0  # -1 narrowed .. 1 wide
 
 
 class Region:
@@ -78,9 +81,9 @@ class FacePainter:
     def draw(self, state: FaceState) -> np.ndarray:
         """The head (h, w, 4), premultiplied float32, on the portrait's canvas."""
         head = self.portrait.head.copy()
-        self._draw_brows(head, state.brow)
+        self._draw_brows(head, state.brow, state.frown)
         for eye in self._eyes:
-            eye.draw(head, state.blink, state.gaze)
+            eye.draw(head, state.blink, state.gaze, state.lids)
         shape = mouth.shape(self.identity, state.mouth)
         head[self._lower.span] = self._jaw_and_lips(shape)
         patch = head[self._inner_span]
@@ -88,11 +91,21 @@ class FacePainter:
         patch[..., :3] += (color - patch[..., :3]) * cover[..., None]
         return head
 
-    def _draw_brows(self, head: np.ndarray, lift: float) -> None:
+    def reach(self) -> np.ndarray:
+        """(n, 2) face units: outline of the part of the head that speech can move."""
+        region = self._lower
+        (left, right), (top, bottom) = region.x[0, [0, -1]], region.y[[0, -1], 0]
+        corners = np.array(((left, top), (right, top), (right, bottom), (left, bottom)), np.float64)
+        along = np.linspace(0, 1, _REACH_POINTS, endpoint=False)[:, None]
+        sides = zip(corners, np.roll(corners, -1, axis=0), strict=True)
+        return np.concatenate([start + along * (end - start) for start, end in sides])
+
+    def _draw_brows(self, head: np.ndarray, lift: float, frown: float) -> None:
         region = self._brows
         x, y = region.coarse_x, region.coarse_y
         edge = np.square(x / 0.95) + np.square((y - self.identity.brow_height) / 0.28)
-        moved = y + 0.05 * lift * np.maximum(1 - edge, 0) ** 1.5
+        inner = 1.6 * np.exp(-np.square((np.abs(x) - 0.15) / 0.25))
+        moved = y + 0.05 * (lift - frown * inner) * np.maximum(1 - edge, 0) ** 1.5
         head[region.span] = region.sample(self.portrait.head, region.x, region.fine(moved))
 
     def _jaw_and_lips(self, shape: MouthShape) -> np.ndarray:

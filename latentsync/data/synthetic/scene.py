@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentsync.data.synthetic import portrait as still
+from latentsync.data.synthetic.emotion import Emotion
 from latentsync.data.synthetic.face import FacePainter, FaceState
 from latentsync.data.synthetic.identity import Identity
 
 _TEXTURE_SCALE = 1.35  # head's pixels per picture pixel, so that the second resampling costs no sharpness
 _GRID = 8  # pixels between the knots of the pose's field
+_REACH_MARGIN = 3.0  # px; the pose's field is exact at its knots only
 _CAMERA_DISTANCE = 9.0  # face units
 _PIVOT = (0.9, -0.5)  # y and z about which the head turns
+_POSES = 5  # of the waves of `Ambient` belong to the head, the first ones
+MOST_MOTION = 2.0  # times the usual; further the drawn head turns in ways that a flat portrait cannot show
+_FURTHEST_GAZE = 0.5  # share of the eye's half width
 _BLINK_CELL = 3.1  # seconds; one blink in each
 _BLINK = (0.09, 0.05, 0.16)  # seconds to shut, shut, to open
 
@@ -32,14 +37,19 @@ class Pose:
     gaze: tuple[float, float]
     smile: float
     gain: float  # brightness
+    frown: float
+    lids: float
 
 
 class Ambient:
-    """Everything that moves besides speech, as a function of time and a seed."""
+    """Everything that moves besides speech, as a function of time, a seed, an emotion and the amount of motion.
+
+    Without an emotion the seed draws a mood, between a little sullen and a smile.
+    """
 
     _AMPLITUDE = (0.06, 0.035, 0.045, 0.10, 0.06, 0.35, 0.2, 0.06, 0.25, 0.008)
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, emotion: Emotion | None = None, motion: float = 1.0) -> None:
         rng = np.random.default_rng([0xA3B1, seed])
         shape = (len(self._AMPLITUDE), 4)
         self._seed = seed
@@ -47,12 +57,16 @@ class Ambient:
         self._phase = rng.uniform(0, 2 * np.pi, shape)
         weight = rng.uniform(0.3, 1.0, shape) / np.sqrt(self._rate)
         self._weight = weight / np.linalg.norm(weight, axis=1, keepdims=True) * np.array(self._AMPLITUDE)[:, None]
-        self._mood = float(rng.uniform(-0.3, 0.6))
+        self._weight[:_POSES] *= motion
+        mood = float(rng.uniform(-0.3, 0.6))
+        self._emotion = emotion or Emotion(smile=mood, brow=0.0, frown=0.0, lids=0.0)
 
     def at(self, time: float) -> Pose:
         """Pose at `time` seconds."""
         values = np.sum(self._weight * np.sin(self._rate * time + self._phase), axis=1)
         x, y, roll, yaw, pitch, brow, gaze_x, gaze_y, smile, gain = (float(v) for v in values)
+        side = min(max(0.6 * gaze_x - 1.2 * yaw, -_FURTHEST_GAZE), _FURTHEST_GAZE)  # the eyes stay on the camera
+        mood = self._emotion
         return Pose(
             x,
             y,
@@ -60,10 +74,12 @@ class Ambient:
             yaw,
             pitch,
             self._blink(time),
-            brow,
-            (0.6 * gaze_x - 1.2 * yaw, gaze_y),
-            self._mood + smile,
+            mood.brow + brow,
+            (side, gaze_y),
+            mood.smile + smile,
             1 + gain,
+            mood.frown,
+            mood.lids,
         )
 
     def _blink(self, time: float) -> float:
@@ -106,6 +122,11 @@ class Scene:
         z = self._depth_at(x, y)
         u, v, near = _turn(x, y, z, pose)
         return self._place(u * near, v * near, pose)
+
+    def reach(self, pose: Pose, margin: float = 0.0) -> np.ndarray:
+        """(n, 2) px: outline of all that speech can move, `margin` px wider."""
+        outline = self.project(self._painter.reach(), pose)
+        return outline + (_REACH_MARGIN + margin) * np.sign(outline - outline.mean(axis=0))
 
     def _place(self, u: np.ndarray, v: np.ndarray, pose: Pose) -> np.ndarray:
         cos, sin = np.cos(pose.roll), np.sin(pose.roll)

@@ -18,6 +18,7 @@ _PHRASE_WORDS = (3, 7)
 _LIP_SECONDS = 0.035  # how far a sound's claim on the mouth reaches beyond its own time
 _CLOSE_SECONDS = 0.07  # lips need so long to shut for p, b, m
 _REST_SECONDS = 0.16  # and so long to come to rest in a pause
+_NOTHING_LEFT = 39  # standard deviations from which a Gaussian is 0 in float64
 _ROOM_NOISE = 10 ** (-62 / 20)  # of full scale: no recording is digitally silent
 
 
@@ -62,6 +63,13 @@ class Speech:
         return Articulation(
             *(np.interp(times, grid, getattr(self.tracks, f.name), left=0.0, right=0.0) for f in fields(Articulation))
         )
+
+    def sounds_at(self, times: np.ndarray) -> tuple[str, ...]:
+        """Symbol of the phoneme at each of `times` (n,) seconds; SIL before and after the utterance."""
+        stops = np.array([phoneme.stop for phoneme in self.phonemes])
+        found = np.searchsorted(stops, times, side="right")
+        symbols = [*(phoneme.symbol for phoneme in self.phonemes), SILENCE]
+        return tuple(SILENCE if time < 0 else symbols[index] for time, index in zip(times, found, strict=True))
 
 
 def synthesize_speech(
@@ -215,13 +223,13 @@ def _pitch(phonemes: list[Phoneme], steps: int, voice: Voice, rng: np.random.Gen
     phrase_start = 0.0
     for p in phonemes:
         if p.symbol == SILENCE:
-            span = (grid >= phrase_start) & (grid < p.start)
-            if span.any():
-                contour[span] += np.linspace(0.12, -0.2, int(span.sum()))
+            first, end = np.searchsorted(grid, (phrase_start, p.start))
+            contour[first:end] += np.linspace(0.12, -0.2, end - first)
             phrase_start = p.stop
         elif p.stressed:
             centre = (p.start + p.stop) / 2
-            contour += rng.uniform(0.05, 0.22) * np.exp(-0.5 * np.square((grid - centre) / 0.07))
+            near = slice(*np.searchsorted(grid, (centre - _NOTHING_LEFT * 0.07, centre + _NOTHING_LEFT * 0.07)))
+            contour[near] += rng.uniform(0.05, 0.22) * np.exp(-0.5 * np.square((grid[near] - centre) / 0.07))
     wander = gaussian_filter1d(rng.standard_normal(steps), 0.1 / STEP_SECONDS) * np.sqrt(0.1 / STEP_SECONDS)
     return voice.pitch * np.exp(voice.liveliness * (contour + 0.02 * wander))
 
@@ -269,7 +277,8 @@ def _closure(phonemes: list[Phoneme], grid: np.ndarray) -> np.ndarray:
             continue
         if stop <= start:
             continue
-        outside = np.maximum(np.maximum(start - grid, grid - stop), 0.0)
+        span = slice(*np.searchsorted(grid, (start - ramp, stop + ramp)))
+        outside = np.maximum(np.maximum(start - grid[span], grid[span] - stop), 0.0)
         near = np.clip(outside / ramp, 0.0, 1.0)
-        shut = np.maximum(shut, 1.0 - near * near * (3 - 2 * near))
+        shut[span] = np.maximum(shut[span], 1.0 - near * near * (3 - 2 * near))
     return shut

@@ -1,0 +1,78 @@
+"""Landmarks of a file's largest face, frame by frame, and how far two files' lips lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from latentsync.faces.lips import INNER_LIP, OUTER_LIP
+from latentsync.types import Frame
+
+LANDMARKS = 478
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """One file's largest face; landmarks are nan in frames without one."""
+
+    times: np.ndarray  # (f,) seconds from the first frame
+    landmarks: np.ndarray  # (f, 478, 2) float32 px
+    seen: np.ndarray  # (f,) bool: measured; False where there is no face or the tracker bridged a gap in its sight
+
+    def save(self, path: Path) -> None:
+        """Write an .npz."""
+        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @staticmethod
+    def load(path: Path) -> LandmarkTrack:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return LandmarkTrack(**{field.name: stored[field.name] for field in fields(LandmarkTrack)})
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the face tracker wants to know of a frame."""
+
+    frame: Frame
+    joint: bool = False
+    dub: bool = True
+
+
+def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
+    from latentsync.media.reader import VideoReader
+
+    for frame in VideoReader(path).frames():
+        if seconds is not None and frame.time >= seconds:
+            return
+        yield _Shown(frame)
+
+
+def landmark_track(path: Path | str, *, seconds: float | None = None) -> LandmarkTrack:
+    """Track the largest face of a video, or of its first `seconds`. InputError: not a readable video."""
+    from latentsync.faces.detection import default_detector
+    from latentsync.faces.tracking import SpeakerChooser, track
+
+    chooser, rows, seen, times = SpeakerChooser(None), [], [], []
+    for shown, faces, _ in track(_shown(path, seconds), default_detector()):
+        height, width = shown.frame.image.shape[:2]
+        face = chooser.choose(faces, (width, height))
+        rows.append(np.full((LANDMARKS, 2), np.nan) if face is None else face.landmarks)
+        seen.append(face is not None and face.score > 0)  # a face that the tracker put into a gap was not measured
+        times.append(shown.frame.time)
+    return LandmarkTrack(np.array(times), np.array(rows, np.float32), np.array(seen, bool))
+
+
+def lip_distance(found: LandmarkTrack, wanted: LandmarkTrack) -> np.ndarray:
+    """(f,) px: mean distance of the 40 outer and inner lip points, over the frames both have; nan without a face.
+
+    The landmark distance (LMD) of Chen et al., "Lip Movements Generation at a Glance" (2018), in the frame's own
+    pixels: both files must show the head in the same place, as a dub and its right answer do.
+    """
+    frames = min(len(found.times), len(wanted.times))
+    points = list(OUTER_LIP + INNER_LIP)
+    apart = found.landmarks[:frames, points].astype(np.float64) - wanted.landmarks[:frames, points]
+    return np.linalg.norm(apart, axis=-1).mean(axis=-1)
