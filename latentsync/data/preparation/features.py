@@ -17,7 +17,7 @@ import numpy as np
 from latentsync.audio.features import ArrayWaveform, AudioEncoder
 from latentsync.audio.mel import syncnet_mel
 from latentsync.data.preparation.resample import TICK_SAMPLES
-from latentsync.data.preparation.store import write_array, write_whole
+from latentsync.data.preparation.store import FILES, write_array, write_whole
 from latentsync.data.preparation.sync import Spoken
 from latentsync.types import MODEL_FPS
 
@@ -43,7 +43,7 @@ def finish_clip(spoken: Spoken, offset: float, crops_file: Path, name: str, fold
     times = np.arange(len(spoken.crops)) / MODEL_FPS
     arrays = {"lm": spoken.landmarks, "times": times, "wav": waveform}
     write_whole(folder / f"{clip}.npz", lambda file: np.savez(file, **arrays))
-    return {"clip": clip, "mel": mel, "sound": sound, "files": [f"{clip}.crops.npy", f"{clip}.npz", mel]}
+    return {"clip": clip, "mel": mel, "sound": sound, FILES: [f"{clip}.crops.npy", f"{clip}.npz", mel]}
 
 
 def encode_sound(encoder: AudioEncoder, waveform: np.ndarray, path: Path) -> None:

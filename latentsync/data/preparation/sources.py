@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from latentsync.data.preparation.speakers import Speakers
+from latentsync.data.preparation.store import StageStore
+from latentsync.media.containers import check_readable
 from latentsync.types import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v")
@@ -37,13 +38,24 @@ class Shard:
 
 @dataclass(frozen=True)
 class Source:
-    """One video that lies on disk, and what is known of it. label: as the manifest names it."""
+    """One video that lies on disk, and what is known of it."""
 
     path: Path
-    label: str
+    label: str  # as the manifest names it
     sha256: str
-    speaker: str
-    split: str  # "" where it is to be drawn
+    name: str  # its path below the folder that was given, or inside the shard
+    place: str  # that folder's or shard's own name
+    note: bytes | None = None  # the JSON beside it, where there is one
+
+    def facts(self) -> dict[str, Any]:
+        """What the JSON beside the video says; InputError where it is not an object of JSON."""
+        try:
+            facts = json.loads(self.note) if self.note is not None else {}
+        except ValueError as error:
+            raise InputError(f"the JSON beside '{self.label}' cannot be read ({error}): write it again") from error
+        if not isinstance(facts, dict):
+            raise InputError(f"the JSON beside '{self.label}' is no object: write names and values")
+        return facts
 
 
 def find_sources(names: Iterable[str]) -> list[VideoFile | Shard]:
@@ -75,42 +87,52 @@ def _wanted(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def open_source(found: VideoFile | Shard, speakers: Speakers, scratch: Path) -> Iterator[Source]:
-    """The videos of one file or shard, with their content's hash. A shard's are copied into `scratch` one by one and
-    removed when the next is asked for. InputError where a shard is damaged, after what came before the damage."""
-    if isinstance(found, VideoFile):
-        name = found.path.relative_to(found.root).as_posix()
-        with found.path.open("rb") as file:
-            digest = _hash(file)
-        yield Source(found.path, str(found.path), digest, *speakers.of(name, found.root.resolve().name))
+def open_source(found: VideoFile | Shard, store: StageStore) -> Iterator[Source]:
+    """The videos of one file or shard, with their content's hash. A shard's are copied one by one into a private folder
+    and removed when the next is asked for. InputError where a shard is damaged, after what came before the damage."""
+    if isinstance(found, Shard):
+        scratch = store.folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=scratch) as spool:
+            yield from _samples(found.path, Path(spool))
         return
-    scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch) as spool:
-        for key, name, path, digest, facts in _members(found.path, Path(spool)):
-            label = f"{found.path}::{name}"
-            yield Source(path, label, digest, *speakers.of(name, found.path.stem, facts))
-            path.unlink()
+    name = found.path.relative_to(found.root).as_posix()
+    yield Source(found.path, str(found.path), _known_hash(found.path, store), name, found.root.resolve().name)
 
 
-def _members(shard: Path, spool: Path) -> Iterator[tuple[str, str, Path, str, dict[str, Any]]]:
-    """(key, name of the video, its copy, its hash, what its JSON says) for each sample of a shard, in one pass."""
+def _known_hash(path: Path, store: StageStore) -> str:
+    """Hash of a file's content; one of the same path, size and time is not read again."""
+    check_readable(path)
+    state = path.stat()
+    identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+
+    def read() -> dict[str, str]:
+        with path.open("rb") as file:
+            return {"sha256": _hash(file)}
+
+    return store.result("open", hashlib.sha256(identity.encode()).hexdigest(), read)["sha256"]
+
+
+def _samples(shard: Path, spool: Path) -> Iterator[Source]:
+    """The videos of a shard, in one pass from front to back."""
     key = ""
     try:
         with tarfile.open(shard, "r|*") as archive:
             for key, parts in groupby((member for member in archive if member.isfile()), _key):
-                video, facts = None, {}
+                video, note = None, None
                 for part in parts:
                     content = archive.extractfile(part)
                     assert content is not None  # it is a file
                     suffix = PurePosixPath(part.name).suffix.lower()
                     if suffix == ".json":
-                        facts = _facts(content.read(), f"{shard}::{part.name}")
+                        note = content.read()
                     elif suffix in VIDEO_SUFFIXES:
                         path = spool / f"video{suffix}"
                         with path.open("wb") as copy:
-                            video = part.name, path, _hash(content, copy)
+                            video = path, f"{shard}::{part.name}", _hash(content, copy), part.name, shard.stem
                 if video is not None:
-                    yield key, *video, facts
+                    yield Source(*video, note)
+                    video[0].unlink()
     except (tarfile.TarError, EOFError) as error:
         where = f"behind '{key}'" if key else "at its start"
         raise InputError(f"the shard '{shard}' is cut off or damaged {where} ({error}): copy it again") from error
@@ -120,16 +142,6 @@ def _key(member: tarfile.TarInfo) -> str:
     """What the files of one sample share: the name up to the first dot behind the last slash."""
     folder, slash, name = member.name.rpartition("/")
     return folder + slash + name.split(".", 1)[0]
-
-
-def _facts(text: bytes, where: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"'{where}' is not JSON ({error}): write the shard again") from error
-    if not isinstance(facts, dict):
-        raise InputError(f"'{where}' holds no JSON object: write the shard again, with names and values")
-    return facts
 
 
 def _hash(file: IO[bytes], copy: IO[bytes] | None = None) -> str:

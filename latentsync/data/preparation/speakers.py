@@ -27,7 +27,7 @@ class Speakers:
         self._rule = rule
         self._table = None if rule in (BY_FOLDER, BY_FILE) else _read_table(Path(rule))
 
-    def of(self, name: str, place: str, facts: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    def of(self, name: str, place: str, facts: Mapping[str, Any]) -> tuple[str, str]:
         """(speaker, split or "") of a video.
 
         name: its path below the folder or inside the shard; place: the folder's or shard's own name; facts: what the
@@ -39,7 +39,7 @@ class Speakers:
             if row is None:
                 raise Dropped("not in the table of speakers", f"{name} is not in {self._rule}")
             return row
-        if facts and facts.get("speaker"):
+        if facts.get("speaker"):
             return str(facts["speaker"]), ""
         if self._rule == BY_FILE:
             return str(path.with_suffix("")), ""

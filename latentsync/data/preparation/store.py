@@ -51,7 +51,7 @@ class StageStore:
             try:
                 value = compute()
             except InputError as error:
-                _raise_if_disk_full(error)
+                check_disk(error)
                 drop = error if isinstance(error, Dropped) else Dropped(UNREADABLE, str(error))
                 value = {DROPPED: drop.reason, DETAIL: drop.detail}
             stored = {**value, SECONDS: round(time.process_time() - started, 4)}
@@ -83,7 +83,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_whole(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
-def _raise_if_disk_full(error: BaseException) -> None:
+def check_disk(error: BaseException) -> None:
     """A full disk says nothing about the content: the run stops."""
     cause: BaseException | None = error
     while cause is not None:

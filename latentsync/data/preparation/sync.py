@@ -22,6 +22,7 @@ SPEECH_BAND = (200.0, 3500.0)  # Hz: what an open mouth makes loud
 LEVEL_RANGE = 3.0  # log10 power under the loudest parts that counts; what lies below is the room
 LOUDEST = 95  # percentile of the level that counts as loud
 LEVEL_SMOOTHING, GAP_SMOOTHING = 3.0, 0.7  # standard deviations, in values of the level and in pictures
+MARGIN = 13  # ticks (0.5 s) of sound beyond what is compared, for the filters
 LEAST_OVERLAP = 0.5  # share of the pictures that must have sound at a shift for it to be tried
 IN_SYNC = 3  # frames around zero that count as no offset: lips part before they are heard, and the estimate scatters
 CLEARER = 0.25  # correlation by which an offset must beat all those near zero to be believed
@@ -88,8 +89,10 @@ class LipLevelCritic:
 
         gaps = np.array([lip_gap(points) for points in spoken.landmarks])
         speed = np.gradient(gaussian_filter1d(gaps, GAP_SMOOTHING))
-        level = np.gradient(gaussian_filter1d(speech_level(spoken.waveform), LEVEL_SMOOTHING))
-        times = (spoken.start + np.arange(len(gaps))) / MODEL_FPS
+        first = max(0, spoken.start - reach - MARGIN)
+        sound = spoken.waveform[first * TICK_SAMPLES : (spoken.start + len(gaps) + reach + MARGIN) * TICK_SAMPLES]
+        level = np.gradient(gaussian_filter1d(speech_level(sound), LEVEL_SMOOTHING))
+        times = (spoken.start - first + np.arange(len(gaps))) / MODEL_FPS
         shifts = np.arange(-reach, reach + 1)
         fits = np.array([_correlation(speed, _at(level, times + shift / MODEL_FPS)) for shift in shifts])
         best = int(np.nanargmax(fits))
