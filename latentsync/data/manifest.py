@@ -70,8 +70,8 @@ class Manifest:
         if not entries:
             there = ", ".join(sorted({entry.split for entry in self.entries}))
             raise InputError(
-                f"{self.path} has no clip in the split {split!r} (it has: {there}): prepare videos of more speakers, or "
-                "hold more of them out with split.validation"
+                f"{self.path} has no clip in the split {split!r} (it has: {there}): prepare more speakers, or hold "
+                "more of them out with split.validation"
             )
         self._check_files(entries)
         return [self.clip(entry) for entry in entries]
@@ -88,9 +88,7 @@ class Manifest:
     def audio_features(self, entry: ManifestEntry) -> np.ndarray:
         """(steps, levels, d) float16 of a clip, left on disk. InputError where it was prepared without an encoder."""
         if entry.audio_features is None:
-            raise InputError(
-                f"{self.path} was prepared without audio features: set features.audio_encoder and {AGAIN}"
-            )
+            raise InputError(f"{self.path} was prepared without audio features: set features.audio_encoder and {AGAIN}")
         return np.load(self.path.parent / entry.audio_features, mmap_mode="r")
 
     def _check_files(self, entries: Iterable[ManifestEntry]) -> None:

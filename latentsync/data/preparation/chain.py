@@ -23,7 +23,16 @@ from latentsync.data.preparation.segments import split_scene
 from latentsync.data.preparation.settings import ENCODER, Settings
 from latentsync.data.preparation.sources import Shard, Source, VideoFile, open_source
 from latentsync.data.preparation.speakers import Speakers
-from latentsync.data.preparation.store import DETAIL, DROPPED, FILES, SECONDS, UNREADABLE, Dropped, StageStore, check_disk
+from latentsync.data.preparation.store import (
+    DETAIL,
+    DROPPED,
+    FILES,
+    SECONDS,
+    UNREADABLE,
+    Dropped,
+    StageStore,
+    check_disk,
+)
 from latentsync.data.preparation.sync import Spoken, SyncCritic, measure
 from latentsync.data.preparation.tracking import TickStream, track_segment
 from latentsync.faces.detection import LandmarkDetector, default_detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def scenes(ticks: np.ndarray, pictures: list[int]) -> list[tuple[int, int]]:
     held = stops - starts > MOST_HELD
     edges = {0, len(ticks), *np.searchsorted(ticks, pictures), *starts[held], *stops[held]}
     bounds = sorted(int(edge) for edge in edges)
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def stands_still(ticks: np.ndarray, start: int, stop: int) -> bool:

@@ -29,7 +29,7 @@ def quality(crops: np.ndarray) -> dict[str, Any]:
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """grey: (h, w) levels -> 1 sharp .. 0 nothing but blur: one less the blur effect (Crete et al. 2007, equation 9)."""
+    """grey: (h, w) levels -> 1 sharp .. 0 all blur: 1 less the blur effect (Crete et al. 2007, equation 9)."""
     from scipy.ndimage import uniform_filter1d
 
     kept = []

@@ -49,7 +49,7 @@ def tick_table(times: np.ndarray, end: float) -> np.ndarray:
 
 
 def _picture_times(path: Path) -> tuple[np.ndarray, float, int]:
-    """(n,) seconds after the first picture, where the last one ends, and how many are stand-ins. No colours are made."""
+    """(n,) seconds after the first picture, where the last one ends, and how many are stand-ins."""
     decoder = PictureDecoder(path)
     spans = [(picture.time, picture.duration) for picture in decoder.pictures()]
     if not spans:

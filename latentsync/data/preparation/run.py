@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from latentsync.data.preparation.outcome import Drop, FinishedClip, Outcome, Pla
 from latentsync.data.preparation.report import Report, make_report, write_report
 from latentsync.data.preparation.settings import Settings, fingerprints, read_settings
 from latentsync.data.preparation.sources import Shard, VideoFile, find_sources
-from latentsync.data.preparation.speakers import VALIDATION, draw_split
+from latentsync.data.preparation.speakers import draw_split
 from latentsync.data.preparation.store import StageStore
 from latentsync.data.preparation.workers import Pool
 from latentsync.types import MODEL_FPS, InputError

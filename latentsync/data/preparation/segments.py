@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 
 def split_scene(start: int, stop: int, shortest: int, longest: int) -> list[tuple[int, int]]:
     """(start, stop) of the segments of one scene, all in ticks, each `shortest` to `longest` long.
@@ -16,4 +18,4 @@ def split_scene(start: int, stop: int, shortest: int, longest: int) -> list[tupl
     if length // parts < shortest:
         parts, length = length // longest, length // longest * longest
     bounds = [start + length * part // parts for part in range(parts + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from latentsync.hub.networks import SYNCNET_FILE, WHISPER_FILE, locate
 from latentsync.hub.tensors import sha256_file
@@ -91,8 +91,8 @@ def _complaints(settings: Settings) -> list[str]:
             settings.resolution >= SMALLEST_RESOLUTION
         ),
         f"workers is {settings.workers}: give a number of processes, or null for one a core": settings.workers >= 1,
-        f"segments.shortest is {settings.shortest:g} s: two windows of {WINDOW_FRAMES} frames at {MODEL_FPS:g} frames a "
-        f"second need at least {FEWEST_SECONDS:g} s": settings.shortest >= FEWEST_SECONDS,
+        f"segments.shortest is {settings.shortest:g} s: two windows of {WINDOW_FRAMES} frames at {MODEL_FPS:g} frames "
+        f"a second need at least {FEWEST_SECONDS:g} s": settings.shortest >= FEWEST_SECONDS,
         f"segments.longest is {settings.longest:g} s, less than segments.shortest ({settings.shortest:g} s): make it "
         "longer": settings.longest >= settings.shortest,
         f"sync.reach is {settings.reach}: give frames to either side, at least 1": settings.reach >= 1,

@@ -71,7 +71,7 @@ def find_sources(names: Iterable[str]) -> list[VideoFile | Shard]:
         inside = sorted(_wanted(place)) if place.is_dir() else [place]
         if not inside:
             raise InputError(
-                f"'{place}' holds no video ({', '.join(VIDEO_SUFFIXES)}) and no {SHARD_SUFFIX} shard: give another folder"
+                f"'{place}' holds no video ({', '.join(VIDEO_SUFFIXES)}) and no {SHARD_SUFFIX} shard: give another"
             )
         root = place if place.is_dir() else place.parent
         for path in inside:
@@ -91,9 +91,7 @@ def open_source(found: VideoFile | Shard, store: StageStore) -> Iterator[Source]
     """The videos of one file or shard, with their content's hash. A shard's are copied one by one into a private folder
     and removed when the next is asked for. InputError where a shard is damaged, after what came before the damage."""
     if isinstance(found, Shard):
-        scratch = store.folder / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=scratch) as spool:
+        with TemporaryDirectory(prefix="latentsync-") as spool:
             yield from _samples(found.path, Path(spool))
         return
     name = found.path.relative_to(found.root).as_posix()
@@ -115,12 +113,13 @@ def _known_hash(path: Path, store: StageStore) -> str:
 
 def _samples(shard: Path, spool: Path) -> Iterator[Source]:
     """The videos of a shard, in one pass from front to back."""
-    key = ""
+    last = ""
     try:
         with tarfile.open(shard, "r|*") as archive:
-            for key, parts in groupby((member for member in archive if member.isfile()), _key):
+            for _, parts in groupby((member for member in archive if member.isfile()), _key):
                 video, note = None, None
                 for part in parts:
+                    last = part.name
                     content = archive.extractfile(part)
                     assert content is not None  # it is a file
                     suffix = PurePosixPath(part.name).suffix.lower()
@@ -134,7 +133,7 @@ def _samples(shard: Path, spool: Path) -> Iterator[Source]:
                     yield Source(*video, note)
                     video[0].unlink()
     except (tarfile.TarError, EOFError) as error:
-        where = f"behind '{key}'" if key else "at its start"
+        where = f"in or behind '{last}'" if last else "at its start"
         raise InputError(f"the shard '{shard}' is cut off or damaged {where} ({error}): copy it again") from error
 
 

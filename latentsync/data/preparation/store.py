@@ -19,7 +19,7 @@ DROPPED, DETAIL, FILES, SECONDS = "dropped", "detail", "files", "cpu_seconds"
 
 
 class Dropped(InputError):
-    """A video or a segment that is left out: `reason` is one of few that the report counts by, the message says more."""
+    """A video or a segment that is left out: `reason` is one of few that the report counts, the message says more."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

@@ -73,7 +73,12 @@ def longest_run(items: Iterable[Tick], resolution: int, detector: LandmarkDetect
 
 
 def track_segment(
-    items: Iterable[Tick], resolution: int, shortest: int, detector: LandmarkDetector, crops_file: Path, marks_file: Path
+    items: Iterable[Tick],
+    resolution: int,
+    shortest: int,
+    detector: LandmarkDetector,
+    crops_file: Path,
+    marks_file: Path,
 ) -> dict[str, Any]:
     """Write the crops (f, r, r, 3) uint8 and the landmarks (f, 478, 2) float32 of a segment's longest run.
 
