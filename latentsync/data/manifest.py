@@ -60,8 +60,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file: with it a run says what it was trained on, because every entry names its content."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """SHA-256 of the entries: with it a run says what it was trained on, because every entry names its content."""
+        return hashlib.sha256("\n".join(map(_line, self.entries)).encode()).hexdigest()
 
     def clips(self, split: str) -> list[ClipCrops]:
         """Every clip of `split` ("train" or "validation"), crops left on disk. InputError where there is none, or where
@@ -105,7 +105,7 @@ def write_manifest(path: Path, entries: Iterable[ManifestEntry], settings: Mappi
     """Write a manifest, whole or not at all. settings: what the clips were prepared with, as JSON takes it."""
     entries = tuple(entries)
     header = {"format": FORMAT, "version": VERSION, "clips": len(entries), "settings": dict(settings)}
-    lines = [json.dumps(row, ensure_ascii=False) for row in (header, *map(asdict, entries))]
+    lines = [json.dumps(header, ensure_ascii=False), *map(_line, entries)]
     private = PrivateFile(path)
     try:
         private.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -113,6 +113,10 @@ def write_manifest(path: Path, entries: Iterable[ManifestEntry], settings: Mappi
     finally:
         private.remove()
     return Manifest(path, settings, entries)
+
+
+def _line(entry: ManifestEntry) -> str:
+    return json.dumps(asdict(entry), ensure_ascii=False)
 
 
 def read_manifest(path: str | Path) -> Manifest:
