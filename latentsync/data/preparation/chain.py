@@ -15,7 +15,7 @@ from latentsync.audio.features import AudioEncoder
 from latentsync.data.preparation.critics import choose_critic
 from latentsync.data.preparation.cuts import cuts, scenes, stands_still
 from latentsync.data.preparation.features import aligned_sound, encode_sound, finish_clip
-from latentsync.data.preparation.outcome import Drop, FinishedClip, Outcome, Place
+from latentsync.data.preparation.outcome import DEFECT, OPEN, Drop, FinishedClip, Outcome, Place, failed_to_open
 from latentsync.data.preparation.probe import probe
 from latentsync.data.preparation.quality import quality
 from latentsync.data.preparation.resample import resample
@@ -57,33 +57,33 @@ class Segment:
     key: str  # of its content and place
 
 
-def prepare(job: Job, found: VideoFile | Shard) -> Outcome:
+def prepare(job: Job, found: VideoFile | Shard) -> list[Outcome]:
     """Every video of a file or a shard. A video that fails for a reason of ours is a defect: told, and the rest go on;
     a full disk stops the run."""
-    outcome = Outcome()
+    outcomes: list[Outcome] = []
     try:
         for source in open_source(found, job.store):
-            SourceChain(job, source, outcome).run()
+            outcomes.append(SourceChain(job, source).run())
     except InputError as error:
         check_disk(error)
-        outcome.entered["open"] += 1
-        outcome.drops.append(Drop(Place(str(found.path), ""), "open", UNREADABLE, str(error)))
-    return outcome
+        outcomes.append(failed_to_open(str(found.path), UNREADABLE, str(error)))
+    return outcomes
 
 
 class SourceChain:
-    """The stages of one video; what becomes of it is added to an `Outcome`."""
+    """The stages of one video."""
 
-    def __init__(self, job: Job, source: Source, outcome: Outcome) -> None:
-        self.settings, self.store, self.source, self.outcome = job.settings, job.store, source, outcome
-        self._at = "open"  # the stage that it has come to
+    def __init__(self, job: Job, source: Source) -> None:
+        self.settings, self.store, self.source = job.settings, job.store, source
+        self.outcome = Outcome(source.label, source.sha256)
+        self._at = OPEN  # the stage that it has come to
         self._place = Place(source.label, source.sha256)
         self._measured: dict[str, float] = {}
 
-    def run(self) -> None:
+    def run(self) -> Outcome:
         """All stages, as far as the video gets."""
         try:
-            self._enter("open")
+            self._enter(OPEN)
             speaker, split = _speakers(self.settings.speakers).of(
                 self.source.name, self.source.place, self.source.facts()
             )
@@ -93,6 +93,7 @@ class SourceChain:
             self._drop(error)
         except Exception as error:
             self._defect(error)
+        return self.outcome
 
     def _guarded(self, segment: Segment, speaker: str, split: str) -> None:
         """One segment; what happens to it does not hold up the others."""
@@ -190,7 +191,7 @@ class SourceChain:
         check_disk(error)
         told = f"{type(error).__name__}: {error}"
         self.outcome.defects.append(f"'{self.source.label}' at stage {self._at}: {told}")
-        self.outcome.drops.append(Drop(self._place, self._at, "a defect of the program", told, self._measured))
+        self.outcome.drops.append(Drop(self._place, self._at, DEFECT, told, self._measured))
 
     def _part(self, start: int, stop: int) -> Place:
         return Place(self.source.label, self.source.sha256, start / MODEL_FPS, stop / MODEL_FPS)

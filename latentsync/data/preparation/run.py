@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from latentsync.config import save_config
 from latentsync.data.manifest import FILE_NAME, Manifest, ManifestEntry, write_manifest
 from latentsync.data.preparation.chain import Job, check_tools, prepare
-from latentsync.data.preparation.outcome import Drop, FinishedClip, Outcome, Place
+from latentsync.data.preparation.outcome import DEFECT, FinishedClip, Outcome, failed_to_open, put_together
 from latentsync.data.preparation.report import Report, make_report, write_report
 from latentsync.data.preparation.settings import Settings, fingerprints, read_settings
 from latentsync.data.preparation.sources import Shard, VideoFile, find_sources
@@ -44,8 +43,7 @@ def prepare_data(config: DictConfig, *, progress: bool = True) -> Preparation:
     check_tools(settings)
     save_config(config, settings.folder / "config.yaml")
     outcome = _gather(Job(settings, store), found, progress)
-    clips = without_repeats(outcome)
-    entries = [_entry(clip, settings) for clip in clips]
+    entries = [_entry(clip, settings) for clip in outcome.clips]
     report = make_report(settings, outcome, entries)
     write_report(report, settings, outcome, entries)
     if not entries:
@@ -55,46 +53,19 @@ def prepare_data(config: DictConfig, *, progress: bool = True) -> Preparation:
 
 
 def _gather(job: Job, found: list[VideoFile | Shard], progress: bool) -> Outcome:
-    """What became of all sources, put together in their order, so that the result is that of any number of workers."""
+    """What became of all sources, in their order, so that the result is the same with any number of workers."""
     pool = Pool(partial(prepare, job), job.settings.workers)
-    parts: dict[Path, Outcome] = {}
+    parts: dict[Path, list[Outcome]] = {}
     with tqdm(total=len(found), unit="file", desc="preparing", disable=not progress) as bar:
-        for task, outcome in pool.answers(found):
-            parts[task.path] = outcome or _died(task)
+        for task, outcomes in pool.answers(found):
+            parts[task.path] = _died(task) if outcomes is None else outcomes
             bar.update()
-            bar.set_postfix(clips=sum(len(part.clips) for part in parts.values()))
-    whole = Outcome()
-    for source in found:
-        part = parts[source.path]
-        whole.clips += part.clips
-        whole.drops += part.drops
-        whole.defects += part.defects
-        whole.entered += part.entered
-        whole.seconds += part.seconds
-    return whole
+    return put_together(outcome for source in found for outcome in parts[source.path])
 
 
-def _died(task: VideoFile | Shard) -> Outcome:
+def _died(task: VideoFile | Shard) -> list[Outcome]:
     told = f"'{task.path}': the process that read it died"
-    drop = Drop(Place(str(task.path), ""), "open", "a defect of the program", told)
-    return Outcome(drops=[drop], entered=Counter(open=1), defects=[told])
-
-
-def without_repeats(outcome: Outcome) -> list[FinishedClip]:
-    """The clips, those of the first source of each content; the others become drops of `outcome`."""
-    first: dict[str, str] = {}
-    kept: list[FinishedClip] = []
-    repeats: dict[str, Drop] = {}
-    for clip in outcome.clips:
-        place = clip.place
-        original = first.setdefault(place.sha256, place.source)
-        if original == place.source:
-            kept.append(clip)
-        else:
-            again = Place(place.source, place.sha256)
-            repeats[place.source] = Drop(again, "open", "the same content as another file", original)
-    outcome.drops += repeats.values()
-    return kept
+    return [replace(failed_to_open(str(task.path), DEFECT, told), defects=[told])]
 
 
 def _entry(clip: FinishedClip, settings: Settings) -> ManifestEntry:

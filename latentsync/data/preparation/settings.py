@@ -11,12 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from latentsync.data.preparation.outcome import OPEN
 from latentsync.hub.networks import SYNCNET_FILE, WHISPER_FILE, locate
 from latentsync.hub.tensors import sha256_file
 from latentsync.types import MODEL_FPS, WINDOW_FRAMES, InputError
 
-STAGES = ("open", "probe", "resample", "cuts", "segments", "track", "sync", "quality", "features")
-REVISIONS = {"open": 1, "probe": 1, "resample": 1, "cuts": 1, "track": 1, "sync": 1, "quality": 1, "features": 1}
+STAGES = (OPEN, "probe", "resample", "cuts", "segments", "track", "sync", "quality", "features")
+REVISIONS = {OPEN: 1, "probe": 1, "resample": 1, "cuts": 1, "track": 1, "sync": 1, "quality": 1, "features": 1}
 """Stages with results on disk; the number is counted up where a stage's code changes them."""
 BUILT_ON = {"resample": "probe", "cuts": "resample", "track": "cuts", "sync": "track", "quality": "track",
             "features": "sync"}  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
+from latentsync.data.preparation.outcome import OPEN
 from latentsync.data.preparation.store import StageStore
 from latentsync.media.containers import check_readable
 from latentsync.types import InputError
@@ -108,7 +109,7 @@ def _known_hash(path: Path, store: StageStore) -> str:
         with path.open("rb") as file:
             return {"sha256": _hash(file)}
 
-    return store.result("open", hashlib.sha256(identity.encode()).hexdigest(), read)["sha256"]
+    return store.result(OPEN, hashlib.sha256(identity.encode()).hexdigest(), read)["sha256"]
 
 
 def _samples(shard: Path, spool: Path) -> Iterator[Source]:
