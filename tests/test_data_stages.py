@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+import data_clips
 import data_pool
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from latentsync.data.preparation import workers
 from latentsync.data.preparation.critics import StableSyncNetCritic
-from latentsync.data.preparation.cuts import scenes, stands_still
+from latentsync.data.preparation.cuts import cuts, scenes, stands_still
 from latentsync.data.preparation.features import aligned_sound
 from latentsync.data.preparation.quality import exposure, quality, sharpness
 from latentsync.data.preparation.resample import tick_table
@@ -46,6 +47,14 @@ def test_scenes_end_at_cuts_and_where_the_picture_stands_still() -> None:
     found = scenes(ticks, pictures=[10, 40])
     assert found == [(0, 10), (10, 20), (20, 50), (50, 69), (69, 80)]
     assert [stands_still(ticks, *span) for span in found] == [False, False, True, False, False]
+
+
+def test_a_cut_is_found_in_small_pictures(tmp_path: Path) -> None:
+    from latentsync.data.synthetic import write_clip
+
+    frames = [frame for seed in (1, 2) for frame in data_clips.spoken(seed)[0][:20]]
+    write_clip(tmp_path / "cut.mp4", frames)
+    assert cuts(tmp_path / "cut.mp4") == {"cuts": [20]}
 
 
 def test_a_source_of_15_pictures_a_second_does_not_stand_still() -> None:

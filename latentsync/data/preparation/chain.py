@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,9 @@ class SourceChain:
 
 
 def check_tools(settings: Settings) -> None:
-    """Load all that workers will load, so that what is missing is told before any work. InputError, CheckpointError."""
+    """Load all that is needed, so that what is missing is told before any work. InputError, CheckpointError."""
+    if find_spec("matplotlib") is None:
+        raise InputError("matplotlib, which draws the report, is not installed: pip install 'latentsync[train]'")
     _speakers(settings.speakers)
     face_detector()
     sync_critic(settings.critic)

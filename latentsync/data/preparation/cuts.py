@@ -11,13 +11,15 @@ import numpy as np
 from latentsync.faces.cuts import CutDetector
 from latentsync.media.reader import VideoReader
 
+SEEN = (256, 144)  # px (w, h) of the pictures that are compared: 8 to one of the detector's own grid
 MOST_HELD = 5  # ticks (0.2 s) that one picture may be shown; longer is a still or a gap in the file, not speech
 
 
 def cuts(path: Path) -> dict[str, Any]:
     """{cuts}: numbers of the source's pictures that begin a new scene, the first one not among them."""
     detector = CutDetector()
-    return {"cuts": [frame.index for frame in VideoReader(path).frames() if detector.update(frame.image)]}
+    small = VideoReader(path).small_frames(SEEN)
+    return {"cuts": [index for index, image in enumerate(small) if detector.update(image)]}
 
 
 def scenes(ticks: np.ndarray, pictures: list[int]) -> list[tuple[int, int]]:

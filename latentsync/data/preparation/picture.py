@@ -13,6 +13,7 @@ from latentsync.data.manifest import ManifestEntry
 SIZE = (15.0, 8.0)  # inches
 DOTS = 100  # an inch
 BINS = 24
+FEWEST_BARS = 5  # that there is room for, so that one is not a wall
 MOST_REASONS = 12  # bars; the most frequent ones
 KEPT, DROPPED = "#2f6db3", "#d98c3f"
 
@@ -54,7 +55,7 @@ def _draw_reasons(axes: Any, reasons: Sequence[tuple[str, int]], kept: int) -> N
     names, numbers = [name for name, _ in rows], [number for _, number in rows]
     bars = axes.barh(names, numbers, color=[*[DROPPED] * (len(rows) - 1), KEPT])
     axes.bar_label(bars, padding=3)
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(rows), FEWEST_BARS) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.set_title("videos, scenes and segments that fell at each stage")
 
@@ -67,10 +68,12 @@ def _histogram(axes: Any, label: str, kept: Sequence[float], fell: Sequence[floa
         pad = 0.0 if high > low else max(abs(low) * 0.1, 0.5)
         bins = np.linspace(low - pad, high + pad, BINS + 1)
         axes.hist([kept, fell], bins, stacked=True, color=[KEPT, DROPPED], label=["kept", "dropped"])
-        axes.legend(frameon=False)
+        if len(fell):
+            axes.legend(frameon=False)
     else:
         axes.text(0.5, 0.5, "nothing came so far", ha="center", transform=axes.transAxes)
     if limit is not None:
         axes.axvline(limit, color="black", linestyle="--", linewidth=1)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(label)
     axes.set_ylabel("clips")
