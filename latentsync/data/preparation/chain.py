@@ -65,7 +65,7 @@ def prepare(job: Job, found: VideoFile | Shard) -> list[Outcome]:
     try:
         for source in open_source(found, job.store):
             outcomes.append(SourceChain(job, source).run())
-    except InputError as error:
+    except (InputError, OSError) as error:
         check_disk(error)
         outcomes.append(failed_to_open(str(found.path), UNREADABLE, str(error)))
     return outcomes
