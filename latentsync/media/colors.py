@@ -77,11 +77,17 @@ class Converter:
         self._reformatter = VideoReformatter()
         self._threads = min(MAX_THREADS, os.cpu_count() or 1)
 
-    def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """A decoded frame of any pixel format -> (h, w, 3) uint8 RGB, as stored (not yet rotated)."""
+    def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+        """A decoded frame of any pixel format -> (h, w, 3) uint8 RGB, as stored (not yet rotated).
+
+        size: (w, h) to scale to on the way, which costs less than the whole picture.
+        """
+        width, height = size or (frame.width, frame.height)
         matrix = yuv_matrix(frame.colorspace, frame.width, frame.height)
         rgb = self._reformatter.reformat(
             frame,
+            width,
+            height,
             format="rgb24",
             src_colorspace=matrix,
             dst_colorspace=matrix,

@@ -59,6 +59,11 @@ class VideoReader:
         """
         return self._all() if order is None else self._chunks(order)
 
+    def small_frames(self, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """All pictures in order as (h, w, 3) uint8 RGB, as stored (not turned), scaled to `size` (w, h)."""
+        for picture in PictureDecoder(self.info.path).pictures():
+            yield self._converter.to_rgb(picture.frame, size)
+
     def _all(self) -> Iterator[Frame]:
         decoder, end = PictureDecoder(self.info.path), Fraction(0)
         try:
