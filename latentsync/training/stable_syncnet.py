@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.data.crops import ClipCrops
-from latentsync.data.manifest import read_manifest
 from latentsync.data.pair_checks import check_clips
 from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
 from latentsync.hub import Settings, load_vae, save_folder
@@ -117,6 +116,8 @@ def build(config: DictConfig) -> tuple[Task, str]:
     network_config(config)  # before minutes of reading
     if not config.manifest:
         raise InputError("no data: give manifest=FILE, the manifest that train/prepare_data.py wrote")
+    from latentsync.data.manifest import read_manifest
+
     manifest = read_manifest(Path(config.manifest))
     training, held_out = (manifest.clips(split) for split in ("train", "validation"))
     return make_task(config, training, held_out), clips_hash([*training, *held_out])
@@ -128,6 +129,9 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     InputError as `build`.
     """
     network = new_network(config)
+    for purpose, clips in (("train", training), ("validate", held_out)):
+        if not clips:
+            raise InputError(f"there are no clips to {purpose} on: prepare more clips, of at least two speakers")
     report = check_clips([*training, *held_out])
     report.raise_if_hopeless()
     for complaint in report.complaints():
