@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from latentsync.data.crops import ClipCrops
@@ -38,3 +40,21 @@ def mesh(gap: float) -> np.ndarray:
     points[INNER_TOP], points[INNER_BOTTOM] = (LIPS[0], LIPS[1] - 4 * gap), (LIPS[0], LIPS[1] + 4 * gap)
     points[FOREHEAD], points[CHIN] = (37.5, 0.0), (37.5, 90.0)
     return (SCALE * points).astype(np.float32)
+
+
+SWITCHED = 38  # frame from which a switcher looks and sounds otherwise
+
+
+def switcher(seed: int, size: int = 16) -> ClipCrops:
+    """Hums with the left half of the mouth bright, then hisses with the right: what is of one moment is plain."""
+    rng = np.random.default_rng(seed)
+    plain = talker(seed, frames=2 * SWITCHED, size=size, name=f"switcher_{seed}")
+    crops = plain.crops.copy()
+    crops[:, size // 2 :] = 60 + rng.integers(0, 20, (2 * SWITCHED, 1, 1, 1))
+    crops[:SWITCHED, size // 2 :, : size // 2] += 120
+    crops[SWITCHED:, size // 2 :, size // 2 :] += 120
+    samples = len(plain.waveform)
+    noise, half = rng.standard_normal(samples + 1), samples // 2
+    hum = 0.3 * np.sin(2 * np.pi * rng.uniform(120, 200) * np.arange(half) / AUDIO_SAMPLE_RATE)
+    waveform = np.concatenate([hum, 0.1 * np.diff(noise)[half:]]).astype(np.float32)
+    return replace(plain, crops=crops, waveform=waveform)

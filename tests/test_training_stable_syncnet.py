@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from data_talkers import talker
+from data_talkers import SWITCHED, switcher, talker
 
 from latentsync.config import load_config
 from latentsync.data.pair_checks import DataReport
@@ -30,7 +30,7 @@ TINY = [
     "network.audio_encoder.attn_blocks=[0,0,1,0]",
     "validation={pairs: 12, offset_clips: 2, offset_reach: 4, offset_windows: 3, batch: 8}",
     "run.learning_rate=0.002", "run.schedule=constant", "run.warmup=0", "run.precision='no'", "run.ema_decay=0",
-    "run.log_every=1", "pairs={negative_distance: 8, changed_looks: 0.0}",
+    "run.log_every=1", "pairs={negative_distance: 5, changed_looks: 0.0}",
 ]  # fmt: skip
 
 
@@ -68,14 +68,18 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(clips) -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_it_learns_and_ends_in_a_checkpoint(clips, tmp_path) -> None:
-    options = config("run.steps=24", "run.batch=16", "run.gradient_accumulation=1", "run.validate_every=24")
+def test_it_learns_and_ends_in_a_checkpoint(tmp_path) -> None:
+    clips = [switcher(seed) for seed in range(8)]
+    options = config(
+        "run.steps=8", "run.batch=16", "run.gradient_accumulation=2", f"pairs.negative_distance={SWITCHED}"
+    )
     made = make_task(options, clips[:6], clips[6:])
     run(made, RunConfig.from_config(options.run), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert np.mean(losses[-6:]) < math.log(2) - 0.1
-    assert {f"validation/{name}" for name in ("accuracy", "auc", "offset_accuracy")} <= set(lines[-1])
+    assert len(losses) == 8 and losses[0] > 0.6 and losses[-1] < 0.35
+    assert lines[-1]["validation/accuracy"] > 0.9 and lines[-1]["validation/auc"] > 0.95
+    assert "validation/offset_accuracy" in lines[-1]
     loaded = load_stable_syncnet(tmp_path / "export")
     assert loaded.input.size == 16
     batch = made.batch(range(3))
