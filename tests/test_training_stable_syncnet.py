@@ -71,7 +71,11 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(clips) -> None:
 def test_it_learns_and_ends_in_a_checkpoint(tmp_path) -> None:
     clips = [switcher(seed) for seed in range(8)]
     options = config(
-        "run.steps=8", "run.batch=16", "run.gradient_accumulation=2", f"pairs.negative_distance={SWITCHED}"
+        "run.steps=8",
+        "run.batch=16",
+        "run.precision=bf16",
+        "run.gradient_accumulation=2",
+        f"pairs.negative_distance={SWITCHED}",
     )
     made = make_task(options, clips[:6], clips[6:])
     run(made, RunConfig.from_config(options.run), tmp_path)
