@@ -15,13 +15,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.data.crops import ClipCrops
+from latentsync.data.manifest import read_manifest
 from latentsync.data.pair_checks import check_clips
 from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
 from latentsync.hub import Settings, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
-from latentsync.training.records import clips_hash
 from latentsync.training.runner import Report, Task
 from latentsync.training.sync_guard import StuckGuard
 from latentsync.training.sync_validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
@@ -116,11 +116,9 @@ def build(config: DictConfig) -> tuple[Task, str]:
     network_config(config)  # before minutes of reading
     if not config.manifest:
         raise InputError("no data: give manifest=FILE, the manifest that train/prepare_data.py wrote")
-    from latentsync.data.manifest import read_manifest
-
     manifest = read_manifest(Path(config.manifest))
     training, held_out = (manifest.clips(split) for split in ("train", "validation"))
-    return make_task(config, training, held_out), clips_hash([*training, *held_out])
+    return make_task(config, training, held_out), manifest.digest
 
 
 def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> StableSyncNetTask:
