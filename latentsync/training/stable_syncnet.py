@@ -78,10 +78,9 @@ class StableSyncNetTask:
         """A checkpoint folder that `hub.load_stable_syncnet` loads."""
         assert isinstance(module, StableSyncNet)
         figures = "".join(f"- held-out {name}: {value:.4f}\n" for name, value in self.figures.items())
-        card = (
-            f"# StableSyncNet\n\nDoes a mouth belong to a sound? It looks at {_described(module.input)}.\n\n{figures}"
-        )
-        save_folder(folder, stable_syncnet=module, settings=Settings(resolution=module.input.size), card=card)
+        told = f"Does a mouth belong to a sound? It looks at {_described(module.input)}."
+        settings = Settings(resolution=self.resolution)
+        save_folder(folder, stable_syncnet=module, settings=settings, card=f"# StableSyncNet\n\n{told}\n\n{figures}")
 
 
 def _described(looks_at: VisualInput) -> str:
