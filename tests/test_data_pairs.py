@@ -119,6 +119,7 @@ BAD = {
     "shows a face in no 16 frames in a row": lambda clip: without_face(clip, slice(None, None, 10)),
     "has 30 frames a second where 25 are wanted": lambda clip: replace(clip, times=clip.times * 25 / 30),
     "has 100 samples of sound": lambda clip: replace(clip, waveform=clip.waveform[:100]),
+    "has sound that is no number": lambda clip: replace(clip, waveform=clip.waveform * np.nan),
     "has 0 samples of sound": lambda clip: replace(clip, waveform=clip.waveform[:0]),
     "no two windows of 16 frames 5 frames apart": lambda clip: without_face(clip, slice(19, None)),
 }

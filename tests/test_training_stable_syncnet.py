@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from data_talkers import SWITCHED, switcher, talker
+from diffusers import AutoencoderKL
 
 from latentsync.config import load_config
+from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.data.pair_checks import DataReport
 from latentsync.hub import convert, load_stable_syncnet
 from latentsync.training.runner import RunConfig, run
@@ -112,6 +114,52 @@ def test_wrong_strides_and_a_missing_manifest_are_told_before_anything_is_read()
         build(config("input.size=32"))
     with pytest.raises(InputError, match="manifest=FILE"):
         build(config())
+
+
+def write_manifest_of(clips, folder):
+    entries = []
+    for number, clip in enumerate(clips):
+        np.savez(folder / f"{clip.name}.npz", lm=clip.landmarks, times=clip.times, wav=clip.waveform)
+        np.save(folder / f"{clip.name}.crops.npy", clip.crops)
+        entries.append(
+            ManifestEntry(
+                source=f"{clip.name}.mp4", source_sha256="0" * 64, start=0.0, end=2.4, fps=25.0, frames=len(clip),
+                speaker=f"speaker {number}", av_offset=0.0, confidence=1.0, quality=1.0,
+                split="train" if number < 6 else "validation", clip=clip.name, mel="",
+            )
+        )  # fmt: skip
+    return write_manifest(folder / "manifest.jsonl", entries, {})
+
+
+def test_a_manifest_becomes_a_task(clips, tmp_path) -> None:
+    manifest = write_manifest_of(clips, tmp_path)
+    made, data_hash = build(config(f"manifest={manifest.path}", "pairs.cross_speaker=0.5"))
+    assert data_hash == manifest.digest
+    assert len(made.training.clips) == 6 and {clip.speaker for clip in made.held_out.clips} == {
+        "speaker 6",
+        "speaker 7",
+    }
+    batch = made.batch([0, 1])
+    assert batch.images.shape == (2, 48, 8, 16) and batch.mel.shape == (2, 1, 80, 52)
+
+
+def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_path) -> None:
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **kinds).save_pretrained(  # type: ignore[arg-type]
+        tmp_path / "vae"
+    )
+    made = task(
+        clips,
+        "input={space: latent, size: 8}",
+        f"vae={tmp_path / 'vae'}",
+        f"run_folder={tmp_path}",
+        "network.visual_encoder.in_channels=64",
+        "network.visual_encoder.downsample_factors=[[1,2],2,2,1]",
+    )
+    batch = made.batch([0, 1])
+    assert batch.images.shape == (2, 64, 4, 8) and made.resolution == 16
+    assert made.losses(made.module, batch, 0)["sync"].isfinite()
 
 
 def noted(guard: StuckGuard, losses) -> list[str]:

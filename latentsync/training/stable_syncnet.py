@@ -133,9 +133,8 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     report.raise_if_hopeless()
     for complaint in report.complaints():
         warnings.warn(complaint, UserWarning, stacklevel=2)
-    recipe = PairRecipe(**config.pairs)
-    seen = _cut(config, training, network.input, recipe)
-    unseen = _cut(config, held_out, network.input, recipe)
+    recipe, encode = PairRecipe(**config.pairs), _encoder(config, network.input)
+    seen, unseen = (_cut(clips, network.input, recipe, encode) for clips in (training, held_out))
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
     return StableSyncNetTask(
         network,
@@ -147,15 +146,18 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     )
 
 
-def _cut(config: DictConfig, clips: Sequence[ClipCrops], looks_at: VisualInput, recipe: PairRecipe) -> list[SyncClip]:
-    encode = None
-    if looks_at.space == "latent":
-        encode = HalfLatents(load_vae(config.vae), looks_at, Path(config.run_folder) / "latents")
+def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
+    if looks_at.space == "pixel":
+        return None
+    vae = load_vae(config.vae).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    return HalfLatents(vae, looks_at, Path(config.run_folder) / "latents")
+
+
+def _cut(
+    clips: Sequence[ClipCrops], looks_at: VisualInput, recipe: PairRecipe, encode: HalfLatents | None
+) -> list[SyncClip]:
     kept, skipped = sync_clips(clips, looks_at, recipe.negative_distance, encode)
     if skipped:
-        warnings.warn(
-            f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}",
-            UserWarning,
-            stacklevel=3,
-        )
+        told = f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}"
+        warnings.warn(told, UserWarning, stacklevel=3)
     return kept
