@@ -163,13 +163,14 @@ def curves(folder: Path, run: Run) -> dict[str, Any]:
     width = max(1, SMOOTHED // run.batch)
     losses = np.array([line["loss"] for line in updates])
     smooth = [float(losses[i : i + width].mean()) for i in range(0, len(losses), width)]
+    ends = [min(i + width, len(losses)) * run.batch for i in range(0, len(losses), width)]
     seconds = sum(run.batch / line["samples_per_second"] for line in updates)
-    left = next((i * width * run.batch for i, loss in enumerate(smooth) if loss < LEFT), None)
+    left = next((end for end, loss in zip(ends, smooth, strict=True) if loss < LEFT), None)
     return {
         "title": run.title,
         "updates": len(updates),
         "minutes": seconds / 60,
-        "loss": {"pairs": [(i + 1) * width * run.batch for i in range(len(smooth))], "values": smooth},
+        "loss": {"pairs": ends, "values": smooth},
         "left_ln2_after_pairs": left,
         "held_out": [{"pairs": line["step"] * run.batch, **_figures(line)} for line in checks],
     }
