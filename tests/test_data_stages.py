@@ -27,6 +27,7 @@ from latentsync.data.preparation.store import Dropped
 from latentsync.data.preparation.sync import LipLevelCritic, Spoken, measure
 from latentsync.data.preparation.workers import Pool
 from latentsync.data.synthetic import Speech, synthesize_speech
+from latentsync.models.stable_syncnet import VisualInput
 from latentsync.types import CheckpointError, InputError
 
 
@@ -129,7 +130,7 @@ def test_silence_and_offsets_at_the_edge_are_dropped() -> None:
 class _Loudness(torch.nn.Module):
     """Stands in for StableSyncNet: pictures tell a level by their brightness, which the sound has too."""
 
-    config = {"visual_encoder": {"in_channels": 48}}  # noqa: RUF012
+    input = VisualInput()
 
     def visual_encoder(self, images: torch.Tensor) -> torch.Tensor:
         assert images.shape[1:] == (48, 128, 256)
@@ -158,8 +159,8 @@ def test_a_network_as_critic_finds_the_shift(late: int) -> None:
 
 def test_a_network_that_takes_latents_is_refused() -> None:
     network = _Loudness()
-    network.config = {"visual_encoder": {"in_channels": 64}}
-    with pytest.raises(CheckpointError, match="takes 64 channels, not 48"):
+    network.input = VisualInput(space="latent", size=32)
+    with pytest.raises(CheckpointError, match="16 frames of latents"):
         StableSyncNetCritic(network)
 
 

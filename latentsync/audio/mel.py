@@ -19,7 +19,8 @@ POWER_FLOOR = 1e-10
 WHISPER_RANGE = 8.0  # log10 power below the file's maximum that is kept
 
 SYNCNET_N_FFT = 800  # samples, 50 ms
-SYNCNET_HOP = 200  # samples, 12.5 ms: 80 columns a second
+SYNCNET_HOP = 200  # samples, 12.5 ms
+SYNCNET_RATE = AUDIO_SAMPLE_RATE // SYNCNET_HOP  # 80 columns a second
 SYNCNET_BAND = (55.0, 7600.0)  # Hz
 PRE_EMPHASIS = 0.97
 SYNCNET_FLOOR = 1e-5  # magnitude, -100 dB
@@ -127,9 +128,21 @@ def syncnet_mel(waveform: np.ndarray) -> torch.Tensor:
 
     Pre-emphasis, magnitudes of frames centred with zeros at the ends, decibels (Wav2Lip's `audio.py`).
     """
-    emphasised = np.append(waveform[:1], waveform[1:] - PRE_EMPHASIS * waveform[:-1]).astype(np.float32)
-    spectrum = _spectrum(np.pad(emphasised, SYNCNET_N_FFT // 2), SYNCNET_N_FFT, SYNCNET_HOP)
-    magnitude = mel_filters(SYNCNET_N_FFT, N_MELS, *SYNCNET_BAND) @ spectrum
+    return syncnet_columns(waveform, 0, syncnet_length(waveform))
+
+
+def syncnet_length(waveform: np.ndarray) -> int:
+    """How many columns `syncnet_mel` has."""
+    return 1 + len(waveform) // SYNCNET_HOP
+
+
+def syncnet_columns(waveform: np.ndarray, first: int, count: int) -> torch.Tensor:
+    """(80, count): the columns of `syncnet_mel` from `first` on; no other part of the waveform is looked at."""
+    start, stop = first * SYNCNET_HOP - SYNCNET_N_FFT // 2, (first + count - 1) * SYNCNET_HOP + SYNCNET_N_FFT // 2
+    samples = ArrayWaveform(waveform).read(start - 1, stop)
+    emphasised = samples[1:] - PRE_EMPHASIS * samples[:-1]
+    emphasised[max(0, len(waveform) - start) :] = 0.0  # the zeros at the end come after the pre-emphasis
+    magnitude = mel_filters(SYNCNET_N_FFT, N_MELS, *SYNCNET_BAND) @ _spectrum(emphasised, SYNCNET_N_FFT, SYNCNET_HOP)
     decibels = 20.0 * magnitude.clamp(min=SYNCNET_FLOOR).log10() - SYNCNET_REFERENCE_DB
     scaled = 2 * SYNCNET_PEAK * (decibels + SYNCNET_RANGE_DB) / SYNCNET_RANGE_DB - SYNCNET_PEAK
     return scaled.clamp(-SYNCNET_PEAK, SYNCNET_PEAK)

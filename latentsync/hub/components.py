@@ -39,6 +39,7 @@ from latentsync.hub.networks import (
 from latentsync.hub.settings import Settings
 from latentsync.hub.tensors import sha256_file
 from latentsync.models.autoencoder import Autoencoder
+from latentsync.models.stable_syncnet import StableSyncNet
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.types import CheckpointError
 
@@ -171,6 +172,7 @@ def save_folder(
     unet: LatentSyncUNet | None = None,
     vae: Autoencoder | None = None,
     audio_encoder: AudioEncoder | None = None,
+    stable_syncnet: StableSyncNet | None = None,
     settings: Settings,
     card: str | None = None,
     dtype: torch.dtype | None = None,
@@ -185,6 +187,8 @@ def save_folder(
     if audio_encoder is not None:
         parts["audio_encoder"] = encoder_part(audio_encoder)
         settings = replace(settings, audio_encoder=describe(audio_encoder))
+    if stable_syncnet is not None:
+        parts["stable_syncnet"] = Part(stable_syncnet.config, {WEIGHTS: stable_syncnet.state_dict()})
     text = card if card is not None else plain_card(Path(path).name, parts, settings.resolution)
     return write_folder(Path(path), settings.as_json(), parts, text, dtype)
 

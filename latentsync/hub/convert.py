@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def _published(folder: Folder) -> dict[str, Any]:
             raise CheckpointError(f"{folder.root}: a published file cannot say that its scheduler differs: keep it")
         return step | {"state_dict": _unet_state(folder.part("unet"))}
     if folder.has("stable_syncnet"):
-        return step | {"state_dict": read_safetensors(folder.part("stable_syncnet") / WEIGHTS)}
+        return step | {"state_dict": _syncnet_state(folder.part("stable_syncnet"))}
     return _whisper_content(folder.part("audio_encoder"))
 
 
@@ -87,6 +88,15 @@ def _unet_state(path: Path) -> State:
     for key, value in read_json(path / CONFIG).items():
         if not key.startswith("_") and (tuple(value) if isinstance(value, list) else value) != published.get(key):
             raise CheckpointError(f"{path}: a published file cannot say that {key} is {value}: keep the folder")
+    return state
+
+
+def _syncnet_state(path: Path) -> State:
+    state = read_safetensors(path / WEIGHTS)
+    if json.loads(json.dumps(syncnet_for(state, path).config)) != read_json(path / CONFIG):
+        raise CheckpointError(
+            f"{path}: a published file cannot say that its strides or its input differ: keep the folder"
+        )
     return state
 
 

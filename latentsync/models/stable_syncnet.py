@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
 
-from latentsync.types import CheckpointError
+from latentsync.types import WINDOW_FRAMES, CheckpointError
 
 NORM_GROUPS = 32
 NORM_EPS = 1e-6
@@ -39,6 +40,37 @@ PUBLISHED_CONFIG: dict[str, dict[str, Any]] = {
         "attn_blocks": (0, 0, 0, 0, 1, 1, 0, 0),
     },
 }
+
+CHANNELS = {"pixel": 3, "latent": 4}  # of one frame, by the space that the network looks at
+
+
+@dataclass(frozen=True)
+class VisualInput:
+    """What the visual tower looks at; the defaults are the published network's."""
+
+    space: str = "pixel"  # "pixel": RGB in [-1, 1]; "latent": scaled latents of an autoencoder
+    frames: int = WINDOW_FRAMES
+    size: int = 256  # pixels (or places of a latent) along one side of the whole crop; its lower half is looked at
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(frames * channels, height, width) of what the tower takes."""
+        return self.frames * CHANNELS[self.space], self.size // 2, self.size
+
+
+def lower_half(shown: torch.Tensor, wanted: VisualInput) -> torch.Tensor:
+    """shown: (b, f, c, h, w) whole crops -> lower halves (b, f*c, size / 2, size), all channels of frame 0 first.
+
+    Pixels of another size are resized first, bicubic; antialiased, where the published training at 512 px is not, so
+    that decoded frames look like the crops the network was trained on. Latents cannot be resized.
+    """
+    size = (wanted.size, wanted.size)
+    if shown.shape[-2:] != size:
+        assert wanted.space == "pixel", (shown.shape, size)
+        flat = rearrange(shown, "b f c h w -> (b f) c h w")
+        resized = F.interpolate(flat, size, mode="bicubic", antialias=True)
+        shown = rearrange(resized, "(b f) c h w -> b f c h w", b=len(shown))
+    return rearrange(shown[..., wanted.size // 2 :, :], "b f c h w -> b (f c) h w")
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -129,9 +161,14 @@ class StableSyncNet(nn.Module):
     """Both towers; the cosine of the two vectors says how well picture and sound agree (threshold 0.5)."""
 
     def __init__(self, config: Mapping[str, Any] = PUBLISHED_CONFIG):
-        """config: `audio_encoder` and `visual_encoder`, each the arguments of a `Tower`."""
+        """config: `audio_encoder` and `visual_encoder`, each the arguments of a `Tower`; `input`, those of a
+        `VisualInput`, where it is not the published one.
+        """
         super().__init__()
+        self.input = VisualInput(**config.get("input", {}))
         self.config = {name: dict(config[name]) for name in PUBLISHED_CONFIG}
+        if self.input != VisualInput():
+            self.config["input"] = asdict(self.input)
         self.audio_encoder = Tower(**self.config["audio_encoder"])
         self.visual_encoder = Tower(**self.config["visual_encoder"])
 

@@ -6,20 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from latentsync.audio.features import ArrayWaveform
-from latentsync.audio.mel import SYNCNET_HOP, syncnet_mel
+from latentsync.audio.mel import syncnet_mel
+from latentsync.audio.windows import SYNCNET_COLUMNS, syncnet_start
 from latentsync.data.preparation.resample import TICK_SAMPLES
 from latentsync.data.preparation.sync import LipLevelCritic, Spoken, SyncCritic, SyncScore
 from latentsync.data.sampling import pixels
 from latentsync.hub import load_stable_syncnet
-from latentsync.models.stable_syncnet import StableSyncNet
-from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, WINDOW_FRAMES, CheckpointError
+from latentsync.models.stable_syncnet import StableSyncNet, lower_half
+from latentsync.types import MODEL_FPS, WINDOW_FRAMES, CheckpointError
 
-SIDE = 256  # px of the crops it sees, of which the lower half
-MEL_COLUMNS = 52  # to a window of 16 frames
-COLUMN_RATE = AUDIO_SAMPLE_RATE // SYNCNET_HOP  # 80 columns a second
 WINDOW_STEP = 8  # frames from one window to the next
 BATCH = 16  # windows at once
 
@@ -36,11 +33,11 @@ class StableSyncNetCritic:
 
     def __init__(self, network: StableSyncNet) -> None:
         """CheckpointError for a network that does not take the pixels of 16 RGB frames."""
-        channels = network.config["visual_encoder"]["in_channels"]
-        if channels != 3 * WINDOW_FRAMES:
+        seen = network.input
+        if seen.space != "pixel" or seen.frames != WINDOW_FRAMES:
             raise CheckpointError(
-                f"the sync critic takes {channels} channels, not {3 * WINDOW_FRAMES} (16 RGB frames): give a "
-                "StableSyncNet that was trained on pixels"
+                f"the sync critic looks at {seen.frames} frames of {seen.space}s, not at {WINDOW_FRAMES} of pixels: "
+                "give a StableSyncNet that was trained on those"
             )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.eval().to(self._device)
@@ -64,11 +61,10 @@ class StableSyncNetCritic:
     @torch.no_grad()
     def _seen(self, crops: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """(windows, d) what the network makes of 16 frames from each of `windows` on."""
-        lower = np.stack([_lower_half(image) for image in crops])
         answers = []
         for batch in _batches(windows):
-            images = pixels(np.stack([lower[at : at + WINDOW_FRAMES] for at in batch])).to(self._device)
-            answers.append(self._network.visual_encoder(rearrange(images, "b f c h w -> b (f c) h w")).cpu().numpy())
+            images = pixels(np.stack([crops[at : at + WINDOW_FRAMES] for at in batch])).to(self._device)
+            answers.append(self._network.visual_encoder(lower_half(images, self._network.input)).cpu().numpy())
         return np.concatenate(answers)
 
     @torch.no_grad()
@@ -76,8 +72,8 @@ class StableSyncNetCritic:
         """(moments, d) what it makes of the sound from each of `moments` on; mel: (80, columns) from moment 0 on."""
         answers = []
         for batch in _batches(moments):
-            columns = [int(COLUMN_RATE * at / MODEL_FPS) for at in batch]
-            cut = torch.stack([mel[None, :, column : column + MEL_COLUMNS] for column in columns]).to(self._device)
+            columns = [syncnet_start(at / MODEL_FPS) for at in batch]
+            cut = torch.stack([mel[None, :, column : column + SYNCNET_COLUMNS] for column in columns]).to(self._device)
             answers.append(self._network.audio_encoder(cut).cpu().numpy())
         return np.concatenate(answers)
 
@@ -90,12 +86,3 @@ def _mel_from(spoken: Spoken, first: int, reach: int) -> torch.Tensor:
     """(80, columns) of the clip's sound and of `reach` ticks more at either end; zeros outside the video's sound."""
     stop = spoken.start + len(spoken.crops) + reach
     return syncnet_mel(ArrayWaveform(spoken.waveform).read(first * TICK_SAMPLES, (stop + 1) * TICK_SAMPLES))
-
-
-def _lower_half(image: np.ndarray) -> np.ndarray:
-    """(r, r, 3) uint8 -> (128, 256, 3)."""
-    import cv2
-
-    if image.shape[0] != SIDE:
-        image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    return image[SIDE // 2 :]

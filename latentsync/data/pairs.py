@@ -1,0 +1,222 @@
+"""Pairs of a window of mouths and a window of sound, half of them from one moment: what StableSyncNet learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.lib.stride_tricks import sliding_window_view
+
+from latentsync.audio.mel import syncnet_columns, syncnet_length
+from latentsync.audio.windows import SYNCNET_COLUMNS, syncnet_start
+from latentsync.data.augmentation import Look
+from latentsync.data.crops import ClipCrops
+from latentsync.data.sampling import clip_weights, pixels, sample_generator
+from latentsync.models import autoencoder
+from latentsync.models.stable_syncnet import VisualInput, lower_half
+from latentsync.types import MODEL_FPS, InputError
+
+ENCODED_AT_ONCE = 16  # frames
+NAMED_REASONS = 3  # of skipped clips, in a message
+
+
+@dataclass(frozen=True)
+class PairRecipe:
+    """How pairs are drawn."""
+
+    negative_distance: int = 5  # frames between picture and sound of a pair that does not match, at least
+    cross_speaker: float = 0.0  # share of the pairs that do not match whose sound is another speaker's
+    changed_looks: float = 0.0  # share of the windows in other colours, on another shape of face (pixels only)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs, as `StableSyncNet` takes them."""
+
+    images: torch.Tensor  # (b, f*c, h, w) lower halves, pixels in [-1, 1] or scaled latents
+    mel: torch.Tensor  # (b, 1, 80, 52)
+    match: torch.Tensor  # (b,) float32: 1 = both of one moment
+
+
+@dataclass(frozen=True)
+class SyncClip:
+    """One clip, cut into windows."""
+
+    name: str
+    speaker: str  # "" where it is not known
+    pictures: np.ndarray  # (f, r, r, 3) uint8 RGB crops, or (f, 4, h, w) float16 latents of their lower halves
+    waveform: np.ndarray  # (samples,) float32, 16 kHz
+    columns: np.ndarray  # (f,) column of the mel at each frame
+    starts: np.ndarray  # (windows,) first frames of whole windows: faces throughout, 25 frames a second, with sound
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(windows,) bool, what the clip's share of the samples is reckoned from."""
+        return np.ones(len(self.starts), bool)
+
+    def images(self, start: int, wanted: VisualInput, look: Callable[[np.ndarray], np.ndarray] | None) -> torch.Tensor:
+        """(f*c, h, w): the window from frame `start` on, with another look where one is given."""
+        taken = self.pictures[start : start + wanted.frames]
+        if wanted.space == "latent":
+            return rearrange(torch.from_numpy(taken.astype(np.float32)), "f c h w -> (f c) h w")
+        return lower_half(pixels(look(taken) if look else taken)[None], wanted)[0]
+
+    def mel(self, start: int) -> torch.Tensor:
+        """(1, 80, 52): the sound of the window from frame `start` on."""
+        return syncnet_columns(self.waveform, int(self.columns[start]), SYNCNET_COLUMNS)[None]
+
+
+def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
+    """Cut a clip into windows of `frames` frames, of which some are at least `distance` frames apart.
+
+    InputError says why no pair can be drawn from the clip.
+    """
+    if len(clip) < 2 * frames:
+        raise InputError(
+            f"{clip.name} has {len(clip)} frames, and pairs need two windows, {2 * frames} frames: give a longer clip"
+        )
+    if not np.isfinite(clip.waveform).all():
+        raise InputError(f"{clip.name} has sound that is no number in places: leave it out, or prepare it again")
+    columns = np.array([syncnet_start(time) for time in clip.times])
+    whole = _whole_windows(clip, columns, frames)
+    starts = np.flatnonzero(np.logical_and.reduce(list(whole.values())))
+    for reason, windows in whole.items():
+        if not windows.any():
+            raise InputError(f"{clip.name} {reason}: prepare the video with train/prepare_data.py, or leave it out")
+    if len(starts) == 0 or starts[-1] - starts[0] < distance:
+        raise InputError(
+            f"{clip.name} has no two windows of {frames} frames {distance} frames apart with face and sound: give a "
+            "longer clip, or prepare it again"
+        )
+    starts = starts[(starts - starts[0] >= distance) | (starts[-1] - starts >= distance)]
+    return SyncClip(clip.name, clip.speaker, clip.crops, clip.waveform, columns, starts)
+
+
+def _whole_windows(clip: ClipCrops, columns: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+    """Reason for refusing a clip that has no such window -> (windows,) bool, by first frame."""
+    count = len(clip) - frames + 1
+    faces = sliding_window_view(clip.usable, frames).all(axis=1)
+    spans = clip.times[frames - 1 :] - clip.times[:count]
+    steady = np.abs(spans - (frames - 1) / MODEL_FPS) < 0.5 / MODEL_FPS
+    heard = columns[:count] + SYNCNET_COLUMNS <= syncnet_length(clip.waveform)
+    rate = (len(clip) - 1) / max(float(clip.times[-1] - clip.times[0]), 1e-6)
+    return {
+        f"shows a face in no {frames} frames in a row": faces,
+        f"has {rate:.4g} frames a second where {MODEL_FPS:g} are wanted": steady,
+        f"has {len(clip.waveform)} samples of sound, too few for any window": heard,
+    }
+
+
+def sync_clips(
+    clips: Iterable[ClipCrops],
+    wanted: VisualInput,
+    distance: int,
+    encode: Callable[[ClipCrops], np.ndarray] | None = None,
+) -> tuple[list[SyncClip], list[str]]:
+    """Every clip that pairs can be drawn from, and why each of the others was skipped.
+
+    encode: makes the latents of a clip, for a network that looks at them. InputError when no clip is left.
+    """
+    kept, skipped = [], []
+    for clip in clips:
+        try:
+            found = sync_clip(clip, wanted.frames, distance)
+            kept.append(replace(found, pictures=encode(clip)) if encode else found)
+        except InputError as error:
+            skipped.append(str(error))
+    if not kept:
+        told = "; ".join(skipped[:NAMED_REASONS]) or "there is none"
+        raise InputError(f"no clip can be used for pairs of picture and sound: {told}")
+    return kept, skipped
+
+
+class PairSampler:
+    """Pairs by number: a pair is a function of (seed, index); those of even index match, the others do not."""
+
+    def __init__(self, clips: Sequence[SyncClip], wanted: VisualInput, recipe: PairRecipe, seed: int) -> None:
+        """InputError when cross-speaker pairs are asked for and the clips name fewer than two speakers."""
+        self.clips, self.wanted, self.recipe, self.seed = clips, wanted, recipe, seed
+        self.weights = clip_weights(clips, {})
+        speakers = {clip.speaker for clip in clips} - {""}
+        if recipe.cross_speaker > 0 and len(speakers) < 2:
+            named = f"name only one speaker ({speakers.pop()})" if speakers else "name no speakers"
+            raise InputError(
+                f"pairs.cross_speaker is {recipe.cross_speaker:g}, but the clips {named}: give clips of two speakers "
+                "or more, or set pairs.cross_speaker=0"
+            )
+
+    def batch(self, indices: Sequence[int]) -> PairBatch:
+        """The pairs of these numbers."""
+        images, mels, matches = zip(*(self.pair(index) for index in indices), strict=True)
+        return PairBatch(torch.stack(images), torch.stack(mels), torch.tensor(matches, dtype=torch.float32))
+
+    def pair(self, index: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """(images (f*c, h, w), mel (1, 80, 52), 1.0 for a pair that matches)."""
+        rng = sample_generator(self.seed, index)
+        clip = self._drawn(rng)
+        start = int(rng.choice(clip.starts))
+        match = index % 2 == 0
+        heard, moment = (clip, start) if match else self._elsewhere(clip, start, rng)
+        changed = self.wanted.space == "pixel" and rng.random() < self.recipe.changed_looks
+        look = Look.random(rng, clip.pictures.shape[1]) if changed else None
+        return clip.images(start, self.wanted, look), heard.mel(moment), float(match)
+
+    def _drawn(self, rng: np.random.Generator) -> SyncClip:
+        return self.clips[int(rng.choice(len(self.clips), p=self.weights))]
+
+    def _elsewhere(self, clip: SyncClip, start: int, rng: np.random.Generator) -> tuple[SyncClip, int]:
+        """A clip and a first frame whose sound does not belong to the pictures at `start` of `clip`."""
+        if clip.speaker and rng.random() < self.recipe.cross_speaker:
+            other = self._drawn(rng)
+            while other.speaker in ("", clip.speaker):
+                other = self._drawn(rng)
+            return other, int(rng.choice(other.starts))
+        far = clip.starts[np.abs(clip.starts - start) >= self.recipe.negative_distance]
+        return clip, int(rng.choice(far))
+
+
+class HalfLatents:
+    """Latents of the lower halves of crops, encoded once for the exact pictures and the exact autoencoder."""
+
+    def __init__(self, vae: autoencoder.Autoencoder, wanted: VisualInput, folder: Path) -> None:
+        """folder: of the cache."""
+        self.vae, self.wanted, self.folder = vae, wanted, folder
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in vae.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        self._network = digest.digest()
+
+    def __call__(self, clip: ClipCrops) -> np.ndarray:
+        """(f, 4, size / 2, size) float16, memory-mapped. InputError when the crops are of another size."""
+        side = self.wanted.size * autoencoder.scale(self.vae)
+        if clip.crops.shape[1] != side:
+            raise InputError(
+                f"{clip.name} has crops of {clip.crops.shape[1]} px, and latents of size {self.wanted.size} need "
+                f"{side} px: prepare the clips at that size, or change input.size"
+            )
+        digest = hashlib.blake2b(self._network, digest_size=16)
+        digest.update(np.ascontiguousarray(clip.crops).tobytes())
+        path = self.folder / f"{digest.hexdigest()}.npy"
+        if not path.exists():
+            self._write(path, clip.crops)
+        return np.load(path, mmap_mode="r")
+
+    @torch.no_grad()
+    def _write(self, path: Path, crops: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = []
+        for first in range(0, len(crops), ENCODED_AT_ONCE):
+            images = pixels(crops[first : first + ENCODED_AT_ONCE])[None].to(self.vae.device)
+            encoded = autoencoder.encode(self.vae, images)[0, :, :, self.wanted.size // 2 :]
+            parts.append(rearrange(encoded, "c f h w -> f c h w").half().cpu().numpy())
+        latents = np.concatenate(parts)
+        assert np.isfinite(latents).all(), path
+        partial = path.with_name(f".{os.getpid()}-{path.name}")
+        np.save(partial, latents)
+        partial.replace(path)

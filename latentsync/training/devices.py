@@ -1,0 +1,110 @@
+"""Where and how a run computes: the accelerator, the optimiser, and moving batches to the device."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from latentsync.training.options import RunConfig
+from latentsync.types import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from latentsync.training.runner import Task
+
+
+def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    """Accelerate's object for one run; a process may have one run after another.
+
+    InputError when accelerate is not installed, or the device cannot compute in the wanted precision.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import set_seed
+    except ImportError as error:
+        raise InputError('training needs accelerate: pip install "latentsync[train]"') from error
+    AcceleratorState._reset_state()  # of an earlier run in this process; the process group stays
+    tracker = config.log.partition("-")[0]
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.precision,
+            gradient_accumulation_steps=config.gradient_accumulation,
+            log_with=None if tracker == "off" else tracker,
+            project_dir=str(folder),
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"run.precision={config.precision} and run.log={config.log} cannot be had: {error}") from error
+    if config.precision == "fp16" and accelerator.device.type == "cpu":  # which accelerate would pass over in silence
+        raise InputError("run.precision=fp16 needs a graphics card: use bf16 or no on a CPU")
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:  # which else would read it off a data loader
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.share(accelerator.num_processes)
+    set_seed(config.seed, device_specific=True)
+    return accelerator
+
+
+def make_optimizer(task: Task, config: RunConfig) -> torch.optim.Optimizer:
+    """AdamW over what is trained, in groups by the task's `rates`.
+
+    InputError when nothing is to be trained, or the 8-bit optimiser is wanted and not installed.
+    """
+    rates = dict(getattr(task, "rates", {}))
+    groups: dict[str, list[torch.nn.Parameter]] = {prefix: [] for prefix in (*rates, "")}
+    for name, parameter in task.module.named_parameters():
+        if parameter.requires_grad:
+            prefix = next((prefix for prefix in rates if name.startswith(prefix)), "")
+            groups[prefix].append(parameter)
+    given = [
+        {"params": members, "factor": rates.get(prefix, 1.0), "lr": config.learning_rate * rates.get(prefix, 1.0)}
+        for prefix, members in groups.items()
+        if members
+    ]
+    if not given:
+        raise InputError("nothing is to be trained: every parameter is frozen; choose other parts of the network")
+    if config.optimizer == "adamw8bit":
+        return _adamw_8bit()(given, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(given, weight_decay=config.weight_decay)
+
+
+def _adamw_8bit() -> Any:
+    try:
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise InputError(
+            "run.optimizer=adamw8bit needs bitsandbytes: pip install bitsandbytes, or use adamw"
+        ) from error
+    return AdamW8bit
+
+
+def enable_gradient_checkpointing(module: torch.nn.Module) -> None:
+    """Turn it on in the outermost networks of `module` that can do it. InputError when none can."""
+    if not _checkpointing_within(module):
+        raise InputError("run.gradient_checkpointing=true, but this network cannot do it: set it to false")
+
+
+def _checkpointing_within(module: torch.nn.Module) -> bool:
+    if getattr(module, "_supports_gradient_checkpointing", False):  # diffusers
+        module.enable_gradient_checkpointing()  # type: ignore[operator]
+    elif getattr(module, "supports_gradient_checkpointing", False):  # transformers
+        module.gradient_checkpointing_enable()  # type: ignore[operator]
+    else:
+        return any([_checkpointing_within(child) for child in module.children()])
+    return True
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The same batch with its tensors on `device`: tensors, dicts, lists, tuples, dataclasses of these."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return replace(batch, **{entry.name: to_device(getattr(batch, entry.name), device) for entry in fields(batch)})
+    return batch

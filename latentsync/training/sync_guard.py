@@ -1,0 +1,58 @@
+"""Says why when the loss of a sync network does not leave ln 2, the loss of answering "perhaps" to everything."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+
+from latentsync.data.pair_checks import DataReport
+
+CHANCE = math.log(2)
+NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched
+WATCHED = 200  # updates that the mean is taken over
+SILENT_FOR = 1000  # updates between two warnings
+ENOUGH_SAMPLES = 256  # a batch; with 128 the loss may stay at ln 2, with 1024 it hardly does (section 3.4)
+ALIGNED = 0.3  # correlation of lip gap and loudness over all clips that clean data reach; 0.4 to 0.7 is usual
+
+
+class StuckGuard:
+    """Watches the loss, and warns with the likely reasons when it sits at ln 2."""
+
+    def __init__(self, report: DataReport, batch: int) -> None:
+        """report: of the training clips; batch: samples of an update."""
+        self.report, self.batch = report, batch
+        self.seen: dict[int, torch.Tensor] = {}  # update -> its last part's loss, read only when it is due
+        self.due = WATCHED
+
+    def note(self, step: int, loss: torch.Tensor) -> None:
+        """loss: of a part of update `step`. Warns (UserWarning) when the mean of the last updates is ln 2."""
+        self.seen[step] = loss.detach()
+        if len(self.seen) < self.due:
+            return
+        means = torch.stack(list(self.seen.values())[-WATCHED:]).reshape(2, -1).float().mean(dim=1)
+        stuck = bool(((means - CHANCE).abs() < NEAR).all())
+        self.seen, self.due = {}, SILENT_FOR if stuck else WATCHED
+        if stuck:
+            warnings.warn(
+                f"the loss sits at {float(means.mean()):.3f}, which is ln 2: nothing was learned in the last {WATCHED} "
+                f"updates. Likely reasons: {'; '.join(self.reasons())}",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def reasons(self) -> list[str]:
+        """Likely first: what the data check found, then the batch, then what no check can see."""
+        told = self.report.complaints()
+        if self.batch < ENOUGH_SAMPLES:
+            told.append(
+                f"run.batch is {self.batch}: give 256 to 1024, with run.gradient_accumulation where memory is short "
+                "(it changes nothing else)"
+            )
+        if self.report.agreement < ALIGNED:
+            told.append(
+                f"lips and loudness go together by {self.report.agreement:.2f} only, where clips in step have 0.4 to "
+                "0.7: correct each clip's offset of sound and pictures, after the faces were aligned"
+            )
+        return told or ["it is still early: with a small learning rate the first thousands of updates look like this"]

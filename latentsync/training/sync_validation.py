@@ -1,0 +1,121 @@
+"""How well a sync network tells moments apart: right answers, AUC, and where it hears the sound lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu
+
+from latentsync.data.pairs import PairBatch, PairSampler, SyncClip
+from latentsync.losses.sync import cosine_bce, cosines
+from latentsync.models.stable_syncnet import VisualInput
+
+THRESHOLD = 0.5  # cosine from which picture and sound count as of one moment
+TOLERANCE = 1  # frames between the found and the true place of the sound
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """What is measured on."""
+
+    pairs: int = 512  # fixed pairs of held-out clips, half of them matching
+    offset_clips: int = 32  # held-out clips whose sound is moved
+    offset_reach: int = 15  # frames by which it is moved at most, either way
+    offset_windows: int = 15  # windows of each of these clips
+    batch: int = 32  # windows at once
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cosines of pairs, and which of them match."""
+
+    cosines: np.ndarray  # (pairs,)
+    match: np.ndarray  # (pairs,) bool
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers at the threshold."""
+        return float(((self.cosines > THRESHOLD) == self.match).mean())
+
+    @property
+    def auc(self) -> float:
+        """Probability that a matching pair has the higher cosine; 0.5 is chance (Mann-Whitney, ties count half)."""
+        alike, other = self.cosines[self.match], self.cosines[~self.match]
+        return float(mannwhitneyu(alike, other).statistic / (len(alike) * len(other)))
+
+
+@torch.no_grad()
+def pair_scores(network: torch.nn.Module, sampler: PairSampler, pairs: int, batch: int) -> Scores:
+    """Cosines of the sampler's first `pairs` pairs."""
+    found, matches, losses = [], [], []
+    for first in range(0, pairs, batch):
+        drawn = sampler.batch(range(first, min(first + batch, pairs)))
+        visual, audio = network(*_on(network, drawn))
+        match = drawn.match.to(visual.device)
+        losses.append(cosine_bce(visual, audio, match).item() * len(match))
+        found.append(cosines(visual, audio).cpu().numpy())
+        matches.append(drawn.match.numpy() > 0)
+    return Scores(np.concatenate(found), np.concatenate(matches), sum(losses) / pairs)
+
+
+def _on(network: torch.nn.Module, drawn: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    device = next(network.parameters()).device
+    return drawn.images.to(device), drawn.mel.to(device)
+
+
+def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> np.ndarray:
+    """Cosine of every window's picture with the sound of the windows around it.
+
+    vectors: visual and audio, (n, d) each, of n windows that start one frame after the other
+    returns: (n - 2 * reach, 2 * reach + 1): window `reach` + i, sound later by column - `reach` frames
+    """
+    visual, audio = (side.float().cpu().numpy() for side in vectors)
+    table = visual @ audio.T  # not in torch: autocast would round it to half precision
+    return np.stack([table[i, i - reach : i + reach + 1] for i in range(reach, len(table) - reach)])
+
+
+@torch.no_grad()
+def offset_curves(
+    network: torch.nn.Module, clips: Sequence[SyncClip], wanted: VisualInput, recipe: ValidationRecipe
+) -> list[np.ndarray]:
+    """`shifted_cosines` of each clip that is long enough, over its first run of windows."""
+    curves = []
+    for clip in (clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, recipe.offset_clips).astype(int))):
+        starts = _run(clip.starts)[: 2 * recipe.offset_reach + recipe.offset_windows]
+        if len(starts) <= 2 * recipe.offset_reach:
+            continue
+        vectors = []
+        for first in range(0, len(starts), recipe.batch):
+            some = [int(start) for start in starts[first : first + recipe.batch]]
+            images = torch.stack([clip.images(start, wanted, None) for start in some])
+            mel = torch.stack([clip.mel(start) for start in some])
+            vectors.append(network(*_on(network, PairBatch(images, mel, torch.ones(len(some))))))
+        visual, audio = (torch.cat(side) for side in zip(*vectors, strict=True))
+        curves.append(shifted_cosines((visual, audio), recipe.offset_reach))
+    return curves
+
+
+def _run(starts: np.ndarray) -> np.ndarray:
+    """The longest run of starts that follow one another."""
+    runs = np.split(starts, np.flatnonzero(np.diff(starts) != 1) + 1)
+    return max(runs, key=len)
+
+
+def offset_figures(curves: Sequence[np.ndarray]) -> dict[str, float]:
+    """Share of windows, and of clips (mean over their windows), whose sound is found within a frame of its place.
+
+    Empty when no clip was long enough.
+    """
+    if not curves:
+        return {}
+    reach = curves[0].shape[1] // 2
+    windows = np.concatenate([curve.argmax(axis=1) for curve in curves]) - reach
+    clips = np.array([curve.mean(axis=0).argmax() for curve in curves]) - reach
+    return {
+        "offset_accuracy": float((np.abs(windows) <= TOLERANCE).mean()),
+        "clip_offset_accuracy": float((np.abs(clips) <= TOLERANCE).mean()),
+    }
