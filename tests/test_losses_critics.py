@@ -150,7 +150,7 @@ def test_trepa_compares_directions_of_whole_clips() -> None:
     generated.requires_grad_(True)
     losses = trepa_loss(critic, generated, real)
     with torch.no_grad():
-        a, b = (F.normalize(critic.encoder((v / 2 + 0.5)).last_hidden_state.mean(1), dim=1) for v in (generated, real))
+        a, b = (F.normalize(critic.encoder(v / 2 + 0.5).last_hidden_state.mean(1), dim=1) for v in (generated, real))
     torch.testing.assert_close(losses, (a - b).square().mean(1), atol=1e-6, rtol=1e-4)
     assert losses[0] < 1e-10 < losses[1]
     losses.sum().backward()

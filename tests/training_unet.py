@@ -30,11 +30,11 @@ TINY_UNET = (
 )
 SYNCNET = {
     "visual_encoder": {
-        "in_channels": 48, "block_out_channels": [32] * 5, "downsample_factors": [[1, 2], 2, 2, 2, 2],
+        "in_channels": 48, "block_out_channels": [32, 32, 32, 32, 64], "downsample_factors": [[1, 2], 2, 2, 2, 2],
         "attn_blocks": [0] * 5,
     },
     "audio_encoder": {
-        "in_channels": 1, "block_out_channels": [32] * 6, "downsample_factors": [2, 2, 2, 2, 2, [2, 1]],
+        "in_channels": 1, "block_out_channels": [32, 32, 32, 32, 32, 64], "downsample_factors": [2, 2, 2, 2, 2, [2, 1]],
         "attn_blocks": [0] * 6,
     },
     "input": {"space": "pixel", "frames": 16, "size": 32},

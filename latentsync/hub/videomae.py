@@ -27,19 +27,19 @@ def load_video_features(name: str | Path) -> VideoFeatures:
 
 
 def _from_transformers(name: str) -> VideoFeatures:
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
+    import transformers
 
     try:
-        config = VideoMAEConfig.from_pretrained(name)
-        classifies = "VideoMAEForVideoClassification" in (getattr(config, "architectures", None) or ())
-        kind: Any = VideoMAEForVideoClassification if classifies else VideoMAEModel
+        config = transformers.VideoMAEConfig.from_pretrained(name)
+        described = (getattr(config, "architectures", None) or ["VideoMAEModel"])[0]
+        kind: Any = getattr(transformers, described if described.startswith("VideoMAE") else "VideoMAEModel")
         network, told = kind.from_pretrained(name, output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
-            f"{name} is no VideoMAE that can be loaded ({reason}): give a folder, name or .pth"
+            f"{name} is no VideoMAE that can be loaded ({reason}): give a folder, a hub name or a .pth"
         ) from error
     faults = sorted(map(str, [*told["missing_keys"], *told["mismatched_keys"]]))
     if faults:
         raise CheckpointError(f"{name} does not hold the network it describes: missing {', '.join(faults[:5])}")
-    return VideoFeatures(network.videomae, network.fc_norm) if classifies else VideoFeatures(network)
+    return VideoFeatures(getattr(network, "videomae", network), getattr(network, "fc_norm", None))
