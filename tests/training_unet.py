@@ -91,6 +91,7 @@ def options(folder: Path, *changes: str) -> DictConfig:
             f"run_folder={folder / 'run'}", f"data.crops={folder / 'crops'}", "data.validation=[c_1]",
             f"vae={folder / 'vae'}", f"resolution={RESOLUTION}", "audio_encoder.mel={width: 8, levels: 2, hidden: 8}",
             "export.dtype=fp32", "export.num_inference_steps=2", "windows.changed_voices=0.5",
+            "validation.windows=2", "validation.dubbed=1",
             *TINY_UNET,
             "run.steps=2", "run.batch=2", "run.learning_rate=0.001", "run.precision=no", "run.ema_decay=0.5",
             "run.workers=0", "run.log=off", "run.log_every=1", "run.gradient_checkpointing=false",

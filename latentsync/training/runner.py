@@ -91,9 +91,9 @@ class _Run:
         if hasattr(task, "state_dict"):
             parts["task"] = task
         self.checkpoints = Checkpoints(accelerator, folder / "checkpoints", parts, self.sharded)
-        self.progress = self.checkpoints.resume()
-        if hasattr(task, "prepare"):
+        if hasattr(task, "prepare"):  # before the random state is restored
             task.prepare(accelerator.device)  # type: ignore[attr-defined]
+        self.progress = self.checkpoints.resume()
 
     def train(self) -> None:
         """Every update that is left, then the export."""

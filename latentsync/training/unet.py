@@ -97,6 +97,8 @@ class TaskOptions:
     min_snr: float | None = None  # gamma of the other losses' weight over timesteps; None: alike at all
     encoder_rate: float = 1.0  # factor on the mel encoder's learning rate
     export_dtype: torch.dtype | None = None  # of the weights on disk; None: as they are
+    validated: int = 8  # held-out windows whose loss is measured
+    dubbed: int = 2  # of them, that are dubbed too
 
 
 class UNetTask:
@@ -172,6 +174,14 @@ class UNetTask:
         report = validate(self, module, self.held_out)
         self.figures = dict(report.figures)
         return report
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last figures, which the model card carries."""
+        return {"figures": self.figures}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.figures = state["figures"]
 
     def export(self, module: torch.nn.Module, folder: Path) -> None:
         """A checkpoint folder that `DubbingPipeline.from_pretrained` loads; LoRA is merged, and kept beside it."""

@@ -85,6 +85,8 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
             min_snr=config.losses.min_snr,
             encoder_rate=config.audio_encoder.rate,
             export_dtype=FILE_TYPES[config.export.dtype],
+            validated=config.validation.windows,
+            dubbed=config.validation.dubbed,
         ),
     )
 

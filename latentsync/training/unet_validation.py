@@ -26,27 +26,29 @@ SOUND = ("tokens", "mel", "rows")  # what the network hears
 PSNR_FLOOR = 1e-10  # mean squared error that counts as none
 
 
-def held_out_batch(windows: Windows, count: int, device: torch.device) -> Sample:
-    """The first `count` windows, each with sound."""
-    samples = [windows.sample(index) for index in range(count)]
-    batch = {name: torch.stack([sample[name] for sample in samples]).to(device) for name in samples[0]}
-    return {**batch, "heard": torch.ones(count, device=device)}
+def validate(task: UNetTask, module: torch.nn.Module, windows: Windows) -> Report:
+    """Figures over held-out windows, the same in every run; a video of the first, truth beside dub.
 
-
-def validate(task: UNetTask, module: torch.nn.Module, windows: Windows, count: int = 8) -> Report:
-    """Figures over `count` windows, the same in every run; a video of the first, truth beside dub.
-
-    loss: mean over four timesteps; audio_gain: how much it rises when every window hears another's sound
+    loss: mean over four timesteps; audio_gain: how much it rises when every window hears the one before it;
+    mouth_psnr, sync: of finished dubs. Windows go one by one, so that what fits in training fits here.
     """
-    batch = held_out_batch(windows, count, next(module.parameters()).device)
-    right = _loss(task, module, batch)
-    wrong = _loss(task, module, {**batch, **_rolled(batch)})
-    figures, video = _dub(task, module, batch)
-    return Report({"loss": right, "audio_gain": wrong - right, **figures}, videos={"truth_and_dub": video})
+    device = next(module.parameters()).device
+    batches = [_window(windows, index, device) for index in range(task.options.validated)]
+    others = [{**one, **_sound(other)} for one, other in zip(batches, batches[-1:] + batches[:-1], strict=True)]
+    right, wrong = (float(np.mean([_loss(task, module, batch) for batch in some])) for some in (batches, others))
+    dubs = [_dub(task, module, batch) for batch in batches[: task.options.dubbed]]
+    figures = {name: float(np.mean([found[name] for found, _ in dubs])) for name in (dubs[0][0] if dubs else {})}
+    videos = {"truth_and_dub": dubs[0][1]} if dubs else {}
+    return Report({"loss": right, "audio_gain": wrong - right, **figures}, videos=videos)
 
 
-def _rolled(batch: Sample) -> Sample:
-    return {name: batch[name].roll(1, 0) for name in SOUND if name in batch}
+def _window(windows: Windows, index: int, device: torch.device) -> Sample:
+    """A batch of one."""
+    return {name: tensor[None].to(device) for name, tensor in windows.sample(index).items()}
+
+
+def _sound(batch: Sample) -> Sample:
+    return {name: batch[name] for name in SOUND if name in batch}
 
 
 def _loss(task: UNetTask, module: torch.nn.Module, batch: Sample) -> float:
@@ -77,19 +79,15 @@ class _ByHeard(torch.nn.Module):
         """sample: (k*b, 13, f, h, w); encoder_hidden_states: (k*b*f, 1, 1), 1 = with audio."""
         heard = rearrange(encoder_hidden_states, "(b f) 1 1 -> b f", f=sample.shape[2])[:, 0]
         turns = len(sample) // len(self.batch["heard"])
-        sound = {
-            name: self.batch[name].repeat(turns, *[1] * (self.batch[name].ndim - 1))
-            for name in SOUND
-            if name in self.batch
-        }
+        sound = {name: told.repeat(turns, *[1] * (told.ndim - 1)) for name, told in _sound(self.batch).items()}
         return SimpleNamespace(sample=self.module(sample, timestep.expand(len(sample)), sound, heard))
 
 
 def _dub(task: UNetTask, module: torch.nn.Module, batch: Sample) -> tuple[dict[str, float], np.ndarray]:
-    """Figures of finished windows, and the first one beside its truth: (f, r, 2r, 3) uint8."""
+    """Figures of a finished window, and it beside its truth: (f, r, 2r, 3) uint8."""
     defaults, frozen = task.settings.defaults, task.frozen
     _, masked, reference = task.conditions(batch)
-    silent = torch.zeros(*batch["noise"].shape[0:1], batch["noise"].shape[2], 1, 1, device=masked.device)
+    silent = torch.zeros(1, masked.shape[2], 1, 1, device=masked.device)
     guidance = float(defaults["guidance_scale"])
     conditions = Conditions(
         frozen.latent_mask.to(masked.device), masked, reference, [(1 - guidance, silent), (guidance, silent + 1)]
@@ -112,8 +110,8 @@ def _dub(task: UNetTask, module: torch.nn.Module, batch: Sample) -> tuple[dict[s
 
 
 def _mouth_psnr(made: torch.Tensor, real: torch.Tensor, mask: torch.Tensor) -> float:
-    """Decibels inside the mask, of pixel values from 0 to 1, the mean over windows."""
+    """Decibels inside the mask, of pixel values from 0 to 1."""
     inside = mask.to(made.device)
     squared = ((made - real) / 2).square().mean(dim=2) * inside
-    error = squared.sum(dim=(1, 2, 3)) / (inside.sum() * made.shape[1])
-    return float((-10 * error.clamp(min=PSNR_FLOOR).log10()).mean())
+    error = squared.sum() / (inside.sum() * made.shape[1])
+    return float(-10 * error.clamp(min=PSNR_FLOOR).log10())
