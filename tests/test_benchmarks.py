@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = ("articulation", "dub_clips", "memory", "seams", "amplitude")
+SCRIPTS = ("articulation", "dub_clips", "memory", "seams", "amplitude", "prepare", "stable_syncnet")
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +74,28 @@ def test_help_ends_with_a_command_to_run(script: str, monkeypatch, capsys) -> No
         importlib.import_module(script).main()
     assert ended.value.code == 0
     assert f"python benchmarks/{script}.py" in capsys.readouterr().out
+
+
+def test_the_sync_sweep_moves_sound_and_nothing_else(monkeypatch) -> None:
+    import stable_syncnet
+    from data_talkers import talker
+
+    clip = talker(1)
+    offsets = set()
+    for number in range(20):
+        moved = stable_syncnet.moved(clip, number)
+        assert len(moved.waveform) == len(clip.waveform) and moved.crops is clip.crops
+        lags = np.correlate(moved.waveform[::8], clip.waveform[::8], "full")
+        offsets.add(round((int(lags.argmax()) - len(clip.waveform[::8]) + 1) * 8 / 640))
+    assert min(offsets) < -2 and max(offsets) > 2 and max(map(abs, offsets)) <= stable_syncnet.MOST_OFFSET
+
+
+def test_the_sync_sweep_sees_the_same_pairs_in_every_run(tmp_path: Path) -> None:
+    import stable_syncnet
+
+    from latentsync.config import load_config
+
+    for run in stable_syncnet.RUNS.values():
+        options = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path)).run
+        assert options.steps * options.batch == 98_304
+        assert options.batch // options.gradient_accumulation == stable_syncnet.PART

@@ -13,7 +13,7 @@ from latentsync.audio.mel import syncnet_columns, syncnet_length
 from latentsync.audio.windows import syncnet_start
 from latentsync.data.crops import ClipCrops
 from latentsync.faces.alignment import Aligner, anchor_points, crop_size
-from latentsync.faces.lips import OUTER_LIP, lip_gap
+from latentsync.faces.lips import OUTER_LIP, face_height, lip_gap
 from latentsync.types import InputError
 
 LOOKED_AT = 200  # clips whose pictures are looked at, spread over all
@@ -23,7 +23,7 @@ NAMED = 3  # clips that a complaint names
 SILENCE = 1e-3  # root mean square of full scale, -60 dB: no speech
 STILL = 0.5  # grey levels, mean difference between moments of the lower half; camera noise alone makes more
 LIPS_INSIDE = 0.8  # share of the frames whose lips lie in the lower half of the crop, at least
-UNSTEADY = 0.04  # of the crop's side, between moments, for the upper half; 0.005 is usual, 0.02 much
+UNSTEADY = 0.03  # of the crop's side, between moments, for the upper half; 0.003 to 0.01 is usual
 
 MOST_LAG = 15  # frames
 LEAST_AGREEMENT = 0.1  # mean correlation of lip gap and loudness; clear speech has 0.4 to 0.7
@@ -74,9 +74,8 @@ class DataReport:
         for fault, names in self.faults.items():
             looked_at = self.clips if fault in ("the same sound as another clip", "no sound") else self.looked_at
             if len(names) > HOPELESS * looked_at:
-                raise InputError(
-                    f"nothing can be learned from these clips: {len(names)} have {fault}; {REMEDIES[fault]}"
-                )
+                told = f"{len(names)} of {looked_at} have {fault}; {REMEDIES[fault]}"
+                raise InputError(f"nothing can be learned from these clips: {told}")
 
 
 def check_clips(clips: Sequence[ClipCrops]) -> DataReport:
@@ -139,8 +138,8 @@ def _unsteadiness(clip: ClipCrops) -> float:
     upper = clip.crops[_moments(clip)][:, :half].mean(axis=-1, dtype=np.float32)
     if len(upper) < 2:
         return 0.0
-    window = cv2.createHanningWindow((upper.shape[2], half), cv2.CV_32F)
-    shifts = [np.hypot(*cv2.phaseCorrelate(upper[0], other, window)[0]) for other in upper[1:]]
+    upper = upper * cv2.createHanningWindow((upper.shape[2], half), cv2.CV_32F)  # phaseCorrelate would do it in place
+    shifts = [np.hypot(*cv2.phaseCorrelate(upper[0], other)[0]) for other in upper[1:]]
     return float(np.median(shifts)) / clip.crops.shape[1]
 
 
@@ -161,7 +160,7 @@ def _agreement(clip: ClipCrops) -> np.ndarray | None:
     """(2 * MOST_LAG + 1,) correlation of lip gap and loudness, by the frames that the sound is later."""
     if len(clip) < LEAST_FRAMES or len(clip.waveform) == 0:
         return None
-    gaps = np.array([lip_gap(points) for points in clip.landmarks])
+    gaps = np.array([lip_gap(points) if face_height(points) > 0 else np.nan for points in clip.landmarks])
     loudness = syncnet_columns(clip.waveform, 0, syncnet_length(clip.waveform)).mean(dim=0).numpy()
     heard = loudness[np.minimum([syncnet_start(time) for time in clip.times], len(loudness) - 1)]
     curve = []

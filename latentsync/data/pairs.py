@@ -81,6 +81,8 @@ def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
         raise InputError(
             f"{clip.name} has {len(clip)} frames, and pairs need two windows, {2 * frames} frames: give a longer clip"
         )
+    if not np.isfinite(clip.waveform).all():
+        raise InputError(f"{clip.name} has sound that is no number in places: leave it out, or prepare it again")
     columns = np.array([syncnet_start(time) for time in clip.times])
     whole = _whole_windows(clip, columns, frames)
     starts = np.flatnonzero(np.logical_and.reduce(list(whole.values())))
@@ -213,6 +215,8 @@ class HalfLatents:
             images = pixels(crops[first : first + ENCODED_AT_ONCE])[None].to(self.vae.device)
             encoded = autoencoder.encode(self.vae, images)[0, :, :, self.wanted.size // 2 :]
             parts.append(rearrange(encoded, "c f h w -> f c h w").half().cpu().numpy())
+        latents = np.concatenate(parts)
+        assert np.isfinite(latents).all(), path
         partial = path.with_name(f".{os.getpid()}-{path.name}")
-        np.save(partial, np.concatenate(parts))
+        np.save(partial, latents)
         partial.replace(path)

@@ -66,6 +66,11 @@ def _check_blocks(name: str, tower: Mapping[str, Any], channels: int) -> None:
         raise InputError(f"{name}: in_channels is {tower['in_channels']}, but the input has {channels}: set it to that")
     if odd := [width for width in tower["block_out_channels"] if width <= 0 or width % NORM_GROUPS]:
         raise InputError(f"{name}: widths must be multiples of {NORM_GROUPS}, the groups of its norms, not {odd}")
+    if tower["block_out_channels"][-1] == NORM_GROUPS:
+        raise InputError(
+            f"{name}: the last of block_out_channels is {NORM_GROUPS}, so that its last norm would have groups of one "
+            f"number at one place and wipe it out: give {4 * NORM_GROUPS} or more"
+        )
 
 
 def _check_sizes(name: str, strides: Sequence[Stride], size: tuple[int, int]) -> None:

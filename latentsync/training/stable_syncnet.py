@@ -22,7 +22,6 @@ from latentsync.hub import Settings, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
-from latentsync.training.records import clips_hash
 from latentsync.training.runner import Report, Task
 from latentsync.training.sync_guard import StuckGuard
 from latentsync.training.sync_validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
@@ -79,10 +78,9 @@ class StableSyncNetTask:
         """A checkpoint folder that `hub.load_stable_syncnet` loads."""
         assert isinstance(module, StableSyncNet)
         figures = "".join(f"- held-out {name}: {value:.4f}\n" for name, value in self.figures.items())
-        card = (
-            f"# StableSyncNet\n\nDoes a mouth belong to a sound? It looks at {_described(module.input)}.\n\n{figures}"
-        )
-        save_folder(folder, stable_syncnet=module, settings=Settings(resolution=module.input.size), card=card)
+        told = f"Does a mouth belong to a sound? It looks at {_described(module.input)}."
+        settings = Settings(resolution=self.resolution)
+        save_folder(folder, stable_syncnet=module, settings=settings, card=f"# StableSyncNet\n\n{told}\n\n{figures}")
 
 
 def _described(looks_at: VisualInput) -> str:
@@ -119,7 +117,7 @@ def build(config: DictConfig) -> tuple[Task, str]:
         raise InputError("no data: give manifest=FILE, the manifest that train/prepare_data.py wrote")
     manifest = read_manifest(Path(config.manifest))
     training, held_out = (manifest.clips(split) for split in ("train", "validation"))
-    return make_task(config, training, held_out), clips_hash([*training, *held_out])
+    return make_task(config, training, held_out), manifest.digest
 
 
 def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> StableSyncNetTask:
@@ -128,13 +126,15 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     InputError as `build`.
     """
     network = new_network(config)
+    for purpose, clips in (("train", training), ("validate", held_out)):
+        if not clips:
+            raise InputError(f"there are no clips to {purpose} on: prepare more clips, of at least two speakers")
     report = check_clips([*training, *held_out])
     report.raise_if_hopeless()
     for complaint in report.complaints():
         warnings.warn(complaint, UserWarning, stacklevel=2)
-    recipe = PairRecipe(**config.pairs)
-    seen = _cut(config, training, network.input, recipe)
-    unseen = _cut(config, held_out, network.input, recipe)
+    recipe, encode = PairRecipe(**config.pairs), _encoder(config, network.input)
+    seen, unseen = (_cut(clips, network.input, recipe, encode) for clips in (training, held_out))
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
     return StableSyncNetTask(
         network,
@@ -146,15 +146,18 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     )
 
 
-def _cut(config: DictConfig, clips: Sequence[ClipCrops], looks_at: VisualInput, recipe: PairRecipe) -> list[SyncClip]:
-    encode = None
-    if looks_at.space == "latent":
-        encode = HalfLatents(load_vae(config.vae), looks_at, Path(config.run_folder) / "latents")
+def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
+    if looks_at.space == "pixel":
+        return None
+    vae = load_vae(config.vae).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    return HalfLatents(vae, looks_at, Path(config.run_folder) / "latents")
+
+
+def _cut(
+    clips: Sequence[ClipCrops], looks_at: VisualInput, recipe: PairRecipe, encode: HalfLatents | None
+) -> list[SyncClip]:
     kept, skipped = sync_clips(clips, looks_at, recipe.negative_distance, encode)
     if skipped:
-        warnings.warn(
-            f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}",
-            UserWarning,
-            stacklevel=3,
-        )
+        told = f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}"
+        warnings.warn(told, UserWarning, stacklevel=3)
     return kept

@@ -10,7 +10,7 @@ import torch
 from latentsync.data.pair_checks import DataReport
 
 CHANCE = math.log(2)
-NEAR = 0.01  # of the mean loss to ln 2
+NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched
 WATCHED = 200  # updates that the mean is taken over
 SILENT_FOR = 1000  # updates between two warnings
 ENOUGH_SAMPLES = 256  # a batch; with 128 the loss may stay at ln 2, with 1024 it hardly does (section 3.4)
@@ -31,13 +31,13 @@ class StuckGuard:
         self.seen[step] = loss.detach()
         if len(self.seen) < self.due:
             return
-        mean = float(torch.stack(list(self.seen.values())[-WATCHED:]).mean())
-        stuck = abs(mean - CHANCE) < NEAR
+        means = torch.stack(list(self.seen.values())[-WATCHED:]).reshape(2, -1).float().mean(dim=1)
+        stuck = bool(((means - CHANCE).abs() < NEAR).all())
         self.seen, self.due = {}, SILENT_FOR if stuck else WATCHED
         if stuck:
             warnings.warn(
-                f"the loss sits at {mean:.3f}, which is ln 2: nothing was learned in the last {WATCHED} updates. "
-                f"Likely reasons: {'; '.join(self.reasons())}",
+                f"the loss sits at {float(means.mean()):.3f}, which is ln 2: nothing was learned in the last {WATCHED} "
+                f"updates. Likely reasons: {'; '.join(self.reasons())}",
                 UserWarning,
                 stacklevel=2,
             )

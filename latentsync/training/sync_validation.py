@@ -73,8 +73,8 @@ def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> n
     vectors: visual and audio, (n, d) each, of n windows that start one frame after the other
     returns: (n - 2 * reach, 2 * reach + 1): window `reach` + i, sound later by column - `reach` frames
     """
-    visual, audio = (side.float().cpu() for side in vectors)
-    table = (visual @ audio.T).numpy()
+    visual, audio = (side.float().cpu().numpy() for side in vectors)
+    table = visual @ audio.T  # not in torch: autocast would round it to half precision
     return np.stack([table[i, i - reach : i + reach + 1] for i in range(reach, len(table) - reach)])
 
 

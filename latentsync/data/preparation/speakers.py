@@ -1,0 +1,78 @@
+"""Who speaks in a video, and which speakers are held out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from latentsync.data.preparation.store import Dropped
+from latentsync.types import InputError
+
+TRAIN, VALIDATION = "train", "validation"
+SPLITS = (TRAIN, VALIDATION)
+BY_FOLDER, BY_FILE = "folder", "file"
+COLUMNS = ("file", "speaker", "split")  # of a table; the last one may be absent
+DELIMITERS = {".tsv": "\t", ".csv": ","}
+
+
+class Speakers:
+    """The rule that names the speaker of a video."""
+
+    def __init__(self, rule: str) -> None:
+        """rule: `folder`, the first folder below the one that was given (which names it where there is none); `file`,
+        every file is a speaker; or a .tsv or .csv table with the columns file and speaker. InputError otherwise."""
+        self._rule = rule
+        self._table = None if rule in (BY_FOLDER, BY_FILE) else _read_table(Path(rule))
+
+    def of(self, name: str, place: str, facts: Mapping[str, Any]) -> tuple[str, str]:
+        """(speaker, split or "") of a video.
+
+        name: its path below the folder or inside the shard; place: the folder's or shard's own name; facts: what the
+        JSON beside it says, whose `speaker` goes before the rule's. Dropped where a table does not name the video.
+        """
+        path = PurePosixPath(name)
+        if self._table is not None:
+            row = self._table.get(name) or self._table.get(path.name)
+            if row is None:
+                raise Dropped("not in the table of speakers", f"{name} is not in {self._rule}")
+            return row
+        if facts.get("speaker"):
+            return str(facts["speaker"]), ""
+        if self._rule == BY_FILE:
+            return str(path.with_suffix("")), ""
+        return path.parts[0] if len(path.parts) > 1 else place, ""
+
+
+def _read_table(path: Path) -> dict[str, tuple[str, str]]:
+    delimiter = DELIMITERS.get(path.suffix.lower())
+    if delimiter is None or not path.is_file():
+        raise InputError(
+            f"speakers is '{path}', neither {BY_FOLDER} nor {BY_FILE} nor a .tsv or .csv table that is there: give one"
+        )
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, delimiter=delimiter)
+        missing = [name for name in COLUMNS[:2] if name not in (rows.fieldnames or ())]
+        if missing:
+            raise InputError(f"'{path}' has no column {missing[0]}: its first line must name file and speaker")
+        return dict(_row(row, f"'{path}', line {rows.line_num}") for row in rows)
+
+
+def _row(row: Mapping[str, str | None], where: str) -> tuple[str, tuple[str, str]]:
+    file, speaker, split = ((row.get(name) or "").strip() for name in COLUMNS)
+    if not file or not speaker:
+        raise InputError(f"{where}: file or speaker is empty; fill in both")
+    if split not in ("", *SPLITS):
+        raise InputError(f"{where}: split is {split!r}; write {' or '.join(SPLITS)}, or nothing")
+    return file, (speaker, split)
+
+
+def draw_split(speaker: str, share: float, seed: int) -> str:
+    """train or validation, a function of the speaker's name and the seed alone: other speakers do not move this one.
+
+    share: of the speakers that are held out, on average.
+    """
+    digest = hashlib.sha256(f"{seed}:{speaker}".encode()).digest()
+    return VALIDATION if int.from_bytes(digest[:8], "big") < share * 2**64 else TRAIN

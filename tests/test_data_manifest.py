@@ -1,0 +1,103 @@
+"""The manifest: what is written is read, and whatever is wrong with it is told with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentsync.data.manifest import ManifestEntry, read_manifest, write_manifest
+from latentsync.types import InputError
+
+
+def entry(folder: Path, name: str, split: str) -> ManifestEntry:
+    place = folder / "clips" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    frames = 4
+    np.save(f"{place}.crops.npy", np.full((frames, 8, 8, 3), len(name), np.uint8))
+    arrays = {"lm": np.zeros((frames, 478, 2), np.float32), "times": np.arange(frames) / 25}
+    np.savez(f"{place}.npz", wav=np.zeros(640 * frames, np.float32), **arrays)
+    np.save(folder / f"{name}.mel.npy", np.ones((80, 9), np.float32))
+    return ManifestEntry(
+        source="shards/a.tar::people/talk.mp4", source_sha256="0" * 64, start=2.0, end=2.16, fps=25.0, frames=frames,
+        speaker=f"speaker of {name}", av_offset=-1.0, confidence=0.3, quality=0.6, split=split, clip=f"clips/{name}",
+        mel=f"{name}.mel.npy",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    entries = [entry(tmp_path, "one", "train"), entry(tmp_path, "three", "train"), entry(tmp_path, "ten", "validation")]
+    write_manifest(tmp_path / "manifest.jsonl", entries, {"resolution": 8})
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest.settings == {"resolution": 8} and [e.frames for e in manifest.entries] == [4, 4, 4]
+    first, second = manifest.clips("train")
+    assert (first.crops[0, 0, 0, 0], second.crops[0, 0, 0, 0]) == (3, 5) and first.crops.shape == (4, 8, 8, 3)
+    assert first.speaker == "speaker of one" and first.name == "talk@2.00s-one" and first.usable.all()
+    assert len(manifest.clips("validation")) == 1
+    assert manifest.mel(manifest.entries[0]).shape == (80, 9)
+
+
+def test_a_manifest_moves_with_its_folder(folder: Path) -> None:
+    digest = read_manifest(folder).digest
+    moved = folder.rename(folder.with_name("moved"))
+    assert len(read_manifest(moved / "manifest.jsonl").clips("train")) == 2
+    assert read_manifest(moved).digest == digest
+
+
+def test_the_digest_changes_with_the_content(folder: Path) -> None:
+    before = read_manifest(folder)
+    after = write_manifest(before.path, before.entries[:2], before.settings)
+    assert read_manifest(folder).digest == after.digest != before.digest
+
+
+def rewritten(folder: Path, change) -> Path:
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(change(lines)) + "\n")
+    return path
+
+
+def test_another_version_is_refused_with_what_to_do(folder: Path) -> None:
+    newer = lambda lines: [json.dumps({**json.loads(lines[0]), "version": 99}), *lines[1:]]  # noqa: E731
+    with pytest.raises(InputError, match=r"version 99 .* reads 1: run `latentsync prepare` again"):
+        read_manifest(rewritten(folder, newer))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: lines[:-1], "2 clips of 3: it is cut off"),
+        (lambda lines: lines[1:], "is no manifest"),
+        (lambda lines: [*lines[:2], lines[2][:40], lines[3]], "line 3 is damaged"),
+        (lambda lines: [*lines[:2], lines[2].replace('"quality"', '"shine"'), lines[3]], "'quality' is missing"),
+        (lambda lines: [], "is no manifest"),
+    ],
+)
+def test_damage_is_named(folder: Path, change, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_manifest(rewritten(folder, change))
+
+
+def test_a_folder_without_one_and_a_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make one with `latentsync prepare --out"):
+        read_manifest(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_manifest(tmp_path / "none.jsonl")
+
+
+def test_missing_clips_and_splits_are_told_before_training(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    with pytest.raises(InputError, match=r"no clip in the split 'test' \(it has: train, validation\)"):
+        manifest.clips("test")
+    with pytest.raises(InputError, match=r"without audio features: set features.audio_encoder"):
+        manifest.audio_features(manifest.entries[0])
+    (folder / "clips" / "three.npz").unlink()
+    with pytest.raises(InputError, match=r"1 of 4 files that are not there, clips/three.npz first"):
+        manifest.clips("train")

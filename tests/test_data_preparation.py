@@ -1,0 +1,240 @@
+"""Preparation: bad videos fall where they should, a killed run goes on, content decides and not names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import data_clips as make
+import numpy as np
+import pytest
+
+from latentsync.audio.mel import syncnet_mel
+from latentsync.cli import main
+from latentsync.config import load_config
+from latentsync.data.manifest import read_manifest
+from latentsync.data.preparation import chain, report
+from latentsync.data.preparation.run import Preparation, prepare_data
+from latentsync.types import InputError
+
+RESOLUTION = 64
+QUICK = [f"resolution={RESOLUTION}", "workers=1", "segments.shortest=1.3", "split.validation=0.5", "split.seed=1"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people in files of the same name, and everything that can be wrong."""
+    folder = tmp_path_factory.mktemp("videos")
+    talk = make.write_speaker(folder / "anna" / "talk.mp4", seed=1)
+    make.write_speaker(folder / "bert" / "talk.mp4", seed=2)
+    make.write_speaker(folder / "bert" / "mute.mp4", seed=2, sound=False)
+    make.write_faceless(folder / "bert" / "wall.mp4", seed=2)
+    make.write_speaker(folder / "bert" / "brief.mp4", seed=1, fps=50)
+    (folder / "bert" / "cut_off.mp4").write_bytes(talk.read_bytes()[: talk.stat().st_size // 2])
+    shutil.copy(talk, folder / "bert" / "again.mp4")
+    return folder
+
+
+def prepared(videos: Path, folder: Path, *overrides: str) -> Preparation:
+    config = load_config("prepare", [f"videos=['{videos}']", f"folder='{folder}'", *QUICK, *overrides])
+    return prepare_data(config, progress=False)
+
+
+@pytest.fixture(scope="module")
+def done(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Preparation:
+    return prepared(videos, tmp_path_factory.mktemp("prepared") / "all")
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(done: Preparation, monkeypatch) -> None:
+    """Drawing takes longer than all else that a repeated run does; `done` has its picture."""
+    monkeypatch.setattr(report, "draw_report", lambda file, *_: file.touch())
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Stages of `chain` that must not be computed any more."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("this was done before")
+
+    for name in names:
+        monkeypatch.setattr(chain, name, refuse)
+
+
+def test_each_fault_falls_at_its_stage_and_is_counted(done: Preparation) -> None:
+    dropped = {count.stage: count.dropped for count in done.report.stages}
+    assert dropped == {
+        "open": {"the same content as another file": 1},
+        "probe": {"cannot be read": 1, "no sound": 1},
+        "resample": {},
+        "cuts": {},
+        "segments": {"shorter than 1.3 s": 1},
+        "track": {"no face": 1},
+        "sync": {},
+        "quality": {},
+        "features": {},
+    }
+    entered = {count.stage: count.entered for count in done.report.stages}
+    assert (entered["open"], entered["probe"], entered["resample"], entered["track"]) == (7, 6, 4, 3)
+    assert not done.report.defects
+
+
+def test_two_files_of_one_name_stay_two_people(done: Preparation, videos: Path) -> None:
+    manifest = read_manifest(done.manifest.path)
+    assert [(entry.speaker, entry.source) for entry in manifest.entries] == [
+        (name, str(videos / name / "talk.mp4")) for name in ("anna", "bert")
+    ]
+    anna, bert = (manifest.clip(entry) for entry in manifest.entries)
+    assert anna.crops.shape == bert.crops.shape == (40, RESOLUTION, RESOLUTION, 3)
+    assert np.abs(anna.crops[0].astype(int) - bert.crops[0]).mean() > 5
+    for clip, seed in ((anna, 1), (bert, 2)):
+        spoken = make.spoken(seed)[1].waveform
+        assert clip.waveform.shape == (40 * 640,) and clip.usable.all()
+        assert np.corrcoef(clip.waveform, spoken[: len(clip.waveform)])[0, 1] > 0.9
+
+
+def test_the_mel_is_that_of_the_clips_own_sound_and_named_by_it(done: Preparation) -> None:
+    for entry in done.manifest.entries:
+        clip = done.manifest.clip(entry)
+        np.testing.assert_array_equal(done.manifest.mel(entry), syncnet_mel(clip.waveform).numpy())
+        assert "talk" not in entry.mel + entry.clip
+
+
+def test_the_report_is_on_disk_with_its_picture(done: Preparation) -> None:
+    import cv2
+
+    content = json.loads(done.report.path.read_text())
+    assert len(content["dropped"]) == 5 and content["clips"] == done.report.clips
+    picture = cv2.imread(str(done.report.path.with_suffix(".png")))
+    assert picture is not None and picture.std() > 10
+
+
+def test_a_second_run_does_nothing_again(done: Preparation, videos: Path, monkeypatch) -> None:
+    forbid(monkeypatch, "probe", "resample", "cuts", "track_segment", "measure", "quality", "finish_clip")
+    before = done.manifest.path.read_bytes()
+    assert prepared(videos, done.manifest.path.parent).manifest.path.read_bytes() == before
+
+
+def test_a_run_killed_between_stages_goes_on_there(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(chain, "quality", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(videos / "anna", tmp_path)
+    assert not (tmp_path / "manifest.jsonl").exists()
+    forbid(monkeypatch, "probe", "resample", "cuts", "track_segment", "measure")
+    (resumed,) = prepared(videos / "anna", tmp_path).manifest.entries
+    assert resumed.clip == done.manifest.entries[0].clip
+
+
+def test_another_threshold_repeats_nothing_and_another_size_only_what_hangs_on_it(
+    done: Preparation, videos: Path, tmp_path, monkeypatch
+) -> None:
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    forbid(monkeypatch, "probe", "resample", "cuts")
+    with monkeypatch.context() as patched:
+        forbid(patched, "track_segment", "measure", "quality")
+        with pytest.raises(InputError, match=r"no clip is left of 7 file\(s\): most fell at stage"):
+            prepared(videos, folder, "quality.smallest=0.99")
+    report = json.loads((folder / "report.json").read_text())
+    assert [count["dropped"] for count in report["stages"] if count["stage"] == "quality"] == [{"quality too small": 2}]
+    smaller = prepared(videos / "anna", folder, "resolution=48").manifest
+    assert smaller.clip(smaller.entries[0]).crops.shape == (40, 48, 48, 3)
+
+
+def test_a_file_that_was_lost_is_made_again(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    entry = done.manifest.entries[0]
+    (folder / entry.mel).unlink()
+    forbid(monkeypatch, "track_segment", "measure", "quality")
+    again = prepared(videos, folder).manifest
+    np.testing.assert_array_equal(again.mel(entry), done.manifest.mel(entry))
+
+
+def test_a_shard_gives_the_clips_of_the_folder(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
+    """Read as a stream; the same bytes under other names are the same content, so nothing is computed."""
+    samples = {f"x/00{n}": ((videos / name / "talk.mp4").read_bytes(), {"speaker": f"id {name}"})
+               for n, name in enumerate(("anna", "bert"))}  # fmt: skip
+    shard = make.write_shard(tmp_path / "part.tar", samples)
+    forbid(monkeypatch, "probe", "resample", "cuts", "track_segment", "measure", "quality", "finish_clip")
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    entries = prepared(shard, folder).manifest.entries
+    assert [entry.clip for entry in entries] == [entry.clip for entry in done.manifest.entries]
+    assert [entry.speaker for entry in entries] == ["id anna", "id bert"]
+    assert entries[0].source == f"{shard}::x/000.mp4"
+
+
+def test_a_shard_that_is_cut_off_keeps_what_came_before(done: Preparation, videos: Path, tmp_path) -> None:
+    samples = {name: ((videos / name / "talk.mp4").read_bytes(), {}) for name in ("anna", "bert")}
+    shard = make.write_shard(tmp_path / "part.tar", samples)
+    shard.write_bytes(shard.read_bytes()[: -shard.stat().st_size // 4])
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    result = prepared(shard, folder)
+    assert [entry.speaker for entry in result.manifest.entries] == ["part"]
+    content = json.loads(result.report.path.read_text())["dropped"]
+    assert len(content) == 1 and "in or behind 'bert.mp4'" in content[0]["detail"]
+    assert any("one speaker ('part')" in notice for notice in result.report.notices)
+
+
+def test_features_of_an_encoder_are_cached_by_sound(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    forbid(monkeypatch, "track_segment", "measure", "quality")
+    manifest = prepared(videos, folder, "features.audio_encoder=embedded").manifest
+    clip, entry = manifest.clip(manifest.entries[0]), manifest.entries[0]
+    expected = chain.audio_encoder("embedded").encode(clip.waveform).numpy()
+    np.testing.assert_allclose(manifest.audio_features(entry), expected, atol=2e-2, rtol=2e-3)
+
+
+def test_a_full_disk_is_no_fault_of_the_video(videos: Path, tmp_path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(chain, "resample", full)
+        with pytest.raises(OSError, match="No space left"):
+            prepared(videos / "anna", tmp_path)
+    assert not [path for path in (tmp_path / "stages").rglob("*.json") if "resample" in str(path)]
+
+
+def test_an_error_of_the_program_is_told_and_tried_again(
+    done: Preparation, videos: Path, tmp_path, monkeypatch
+) -> None:
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    shutil.rmtree(next((folder / "stages").glob("quality-*")))
+    with monkeypatch.context() as patched:
+        patched.setattr(chain, "quality", lambda crops: {}["oops"])
+        with pytest.raises(InputError, match="a defect of the program"):
+            prepared(videos / "anna", folder)
+    assert "KeyError" in json.loads((folder / "report.json").read_text())["defects"][0]
+    assert len(prepared(videos / "anna", folder).manifest.entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["segments.shortest=1.0"], "two windows of 16 frames at 25 frames a second need at least 1.28 s"),
+        (["segments.longest=1.0"], "less than segments.shortest"),
+        (["split.validation=1.0"], "from 0 to below 1"),
+        (["speakers=people.txt"], "neither folder nor file nor a .tsv or .csv table"),
+        (["sync.critic=none.pt"], "there is no none.pt"),
+    ],
+)
+def test_senseless_options_are_told_before_any_work(videos: Path, tmp_path, overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        prepared(videos, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_plans_without_writing_and_names_an_empty_folder(videos: Path, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    settings = ["--quiet", "--set", *QUICK]
+    assert main(["prepare", str(videos), "--out", str(out), "--dry-run", *settings]) == 0
+    told = capsys.readouterr().out
+    assert "7 video file(s)" in told and "would be dropped" in told and not out.exists()
+    (tmp_path / "nothing").mkdir()
+    assert main(["prepare", str(tmp_path / "nothing"), "--out", str(out), *settings]) == 2
+    assert "holds no video" in capsys.readouterr().err and not out.exists()
