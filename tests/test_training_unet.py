@@ -11,6 +11,7 @@ from training_task import lines
 from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_critics, write_vae
 
 from latentsync.config import load_config
+from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.hub import load_components
 from latentsync.training.parts import add_lora, choose_parts, merged, save_lora
 from latentsync.training.recipe import train
@@ -130,7 +131,7 @@ def test_encoding_each_batch_anew_gives_what_was_cached(material) -> None:
 
 def test_a_sample_hangs_on_its_number_and_a_bad_clip_is_named(material) -> None:
     config = stage2(material, "windows.swapped_context=0.5", "data.looks=1")
-    training, held_out = read_clips(config)
+    training, held_out, _ = read_clips(config)
     torn = replace(training[0], name="torn", waveform=np.full_like(training[0].waveform, np.nan))
     tasks = [make_task(config, [training[1]], held_out), make_task(config, [torn], [])]
     for task in tasks:
@@ -224,6 +225,20 @@ def test_clips_that_cannot_be_used_are_named(material) -> None:
         make_task(config, [clip("good"), short, faceless, mute], []).prepare(torch.device("cpu"))
     with pytest.raises(InputError, match="crops of 32 px where resolution is 64"):
         make_task(options(material, "resolution=64"), [clip("small")], []).prepare(torch.device("cpu"))
+
+
+def test_a_manifest_becomes_a_task(material) -> None:
+    names = {"a_1": "train", "b_1": "train", "c_1": "validation"}
+    entries = [
+        ManifestEntry(f"{name}.mp4", "0", 0.0, 1.6, 25.0, 40, name[0], 0.0, 5.0, 1.0, split, f"crops/{name}", "none")
+        for name, split in names.items()
+    ]
+    written = write_manifest(material / "manifest.jsonl", entries, {})
+    task, data_hash = build(options(material, f"data.manifest={written.path}", "data.crops=null"))
+    assert data_hash == written.digest and isinstance(task, UNetTask)
+    task.prepare(torch.device("cpu"))
+    assert [len(windows.clips) for windows in (task.training, task.held_out)] == [2, 1]  # type: ignore[union-attr]
+    assert {clip.clip.speaker for clip in task.training.clips} == {"a", "b"}
 
 
 def test_a_checkpoint_of_another_shape_is_refused(material) -> None:

@@ -24,7 +24,6 @@ from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.critics import load_critics
 from latentsync.training.parts import add_lora, choose_parts, load_known
 from latentsync.training.pixel_losses import Critics
-from latentsync.training.records import clips_hash
 from latentsync.training.runner import Task
 from latentsync.training.unet import ConditionedUNet, Frozen, TaskOptions, UNetTask
 from latentsync.training.unet_data import Cutter, read_clips
@@ -51,8 +50,8 @@ class Networks:
 
 def build(config: DictConfig) -> tuple[Task, str]:
     """The task of a configuration and the hash of its data. InputError for whatever does not fit together."""
-    training, held_out = read_clips(config)
-    return make_task(config, training, held_out), clips_hash([*training, *held_out])
+    training, held_out, data_hash = read_clips(config)
+    return make_task(config, training, held_out), data_hash
 
 
 def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> UNetTask:

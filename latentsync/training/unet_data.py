@@ -17,25 +17,25 @@ from latentsync.audio.features import ArrayWaveform, AudioEncoder
 from latentsync.data.augmentation import Look
 from latentsync.data.cached import FeatureCache, LatentCache
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
+from latentsync.data.manifest import read_manifest
 from latentsync.data.sampling import sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
+from latentsync.training.records import clips_hash
 from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 NAMED = 3  # skipped clips that a warning names
 
 
-def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops]]:
-    """Clips to train on and clips held out: of a manifest's splits, or of a folder of prepared clips.
+def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], str]:
+    """Clips to train on, clips held out and the hash of both: of a manifest's splits, or of a folder of prepared clips.
 
     InputError when neither is named, or the folder is empty.
     """
     data = config.data
     if data.manifest:
-        from latentsync.data.manifest import read_manifest
-
         manifest = read_manifest(Path(data.manifest))
-        return manifest.clips("train"), manifest.clips("validation")
+        return manifest.clips("train"), manifest.clips("validation"), manifest.digest
     if not data.crops:
         raise InputError(
             "no data: give data.manifest=FILE, which train/prepare_data.py wrote, or data.crops=FOLDER of prepared "
@@ -43,7 +43,8 @@ def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops]]:
         )
     unseen = list(data.validation)
     training = load_folder(Path(data.crops), leave_out=frozenset([*data.leave_out, *unseen]))
-    return training, [load_clip(Path(data.crops), name) for name in unseen]
+    held_out = [load_clip(Path(data.crops), name) for name in unseen]
+    return training, held_out, clips_hash([*training, *held_out])
 
 
 @dataclass(frozen=True)

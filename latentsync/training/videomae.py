@@ -20,7 +20,6 @@ from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.windows import window_starts
 from latentsync.models.videomae import small_config
-from latentsync.training.records import clips_hash
 from latentsync.training.runner import BadSample, Report, Task
 from latentsync.training.runtime import save_module
 from latentsync.training.unet_data import read_clips
@@ -111,7 +110,7 @@ def build(config: DictConfig) -> tuple[Task, str]:
     """The task of a configuration and the hash of its data. InputError for data or shapes that cannot be."""
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
-    training, held_out = read_clips(config)
+    training, held_out, data_hash = read_clips(config)
     shape: Any = OmegaConf.to_container(config.network, resolve=True)
     if shape["size"] % shape["patch"]:
         raise InputError(f"network.size is {shape['size']}, no multiple of network.patch={shape['patch']}: change one")
@@ -126,4 +125,4 @@ def build(config: DictConfig) -> tuple[Task, str]:
         hidden=config.hidden,
         changed_looks=config.changed_looks,
     )
-    return task, clips_hash([*training, *held_out])
+    return task, data_hash
