@@ -157,7 +157,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from latentsync.training.unet_build import build
 
     case = Case(**job["case"])
-    resolution = load_config(case.config, case.changes).resolution
+    resolution = load_config(case.config, [*case.changes, *job["changes"]]).resolution
     FOLDER.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=FOLDER) as name:
         options = overrides(case, Path(name), resolution, job["steps"], job["workers"])
