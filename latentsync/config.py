@@ -19,6 +19,7 @@ from yaml import YAMLError
 from latentsync.types import InputError
 
 NEAR = 0.7  # share of equal letters from which two keys count as spelled alike
+WORDS = ("on", "off", "yes", "no")  # texts, although YAML 1.1 takes them for true and false
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -53,10 +54,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     found = _find(path)
     config = _read_chain(found)
     try:
-        changes = OmegaConf.from_dotlist(list(overrides))
+        changes = OmegaConf.from_dotlist([_worded(override) for override in overrides])
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(f"overrides {list(overrides)} are not of the form key=value: {error}") from error
     return _merge(config, changes, "the overrides")
+
+
+def _worded(override: str) -> str:
+    """`run.log=off` as a text: YAML 1.1 reads false there, and true or false are written out everywhere else."""
+    key, equals, value = override.partition("=")
+    return f"{key}='{value}'" if equals and value.lower() in WORDS else override
 
 
 def save_config(config: DictConfig, path: str | Path) -> None:
@@ -108,7 +115,7 @@ def _check(known: Any, given: Any, where: str, prefix: str) -> None:
             raise unknown_key(name, [f"{prefix}{other}" for other in known], where)
         if _kind(known[key]) not in (_kind(value), "anything"):
             raise InputError(f"{where}: {name} is {value!r} where {_kind(known[key])} is wanted")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and known[key] is not None:  # where the default says nothing, any group will do
             _check(known[key], value, where, prefix=f"{name}.")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = ("articulation", "dub_clips", "memory", "seams", "amplitude", "counterfactual", "prepare", "stable_syncnet")
+SCRIPTS = ("articulation", "dub_clips", "memory", "seams", "amplitude", "counterfactual", "prepare", "stable_syncnet", "train")
 
 
 @pytest.fixture(autouse=True)

@@ -109,3 +109,15 @@ def test_resources_are_found_and_missing_ones_named():
 def test_every_shipped_configuration_loads():
     for path in config.resource("configs").rglob("*.yaml"):
         config.load_config(path)
+
+
+def test_words_that_yaml_takes_for_truth_values_stay_texts(folder):
+    path = delta(folder, "base: default.yaml\n")
+    assert config.load_config(path, ["name=off", "video.flip=true"]).name == "off"
+    with pytest.raises(InputError, match="where true or false is wanted"):
+        config.load_config(path, ["video.flip=no"])
+
+
+def test_a_group_may_stand_where_the_default_says_nothing(folder):
+    path = delta(folder, "base: default.yaml\noptimiser: {warmup: {steps: 3}}\n")
+    assert config.load_config(path).optimiser.warmup.steps == 3

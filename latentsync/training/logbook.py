@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -124,8 +123,12 @@ class Logbook:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory used so far: of the card where there is one, else of this process."""
+    """The most memory used so far: of the card where there is one, else of this process; 0 where that is not told."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes that ru_maxrss counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -109,7 +109,7 @@ def plan(module: torch.nn.Module, config: RunConfig) -> str:
     parts = ", ".join(f"{name} {size / GIB:.3f}" for name, size in states.items())
     return (
         f"parameters: {everything:,}, of them trained: {trained:,}\n"
-        f"memory on each device without activations: {sum(states.values()) / GIB:.3f} GiB ({parts})\n"
+        f"memory on each device: {sum(states.values()) / GIB:.3f} GiB ({parts}), without activations and frozen nets\n"
         f"updates: {config.steps:,} of {config.batch} samples, {config.steps * config.batch:,} samples in all\n"
         f"precision: {config.precision}, gradient checkpointing: {'on' if config.gradient_checkpointing else 'off'}"
     )

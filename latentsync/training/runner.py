@@ -30,8 +30,9 @@ EXPORT = "export"  # folder of the finished run's weights, within the run folder
 
 
 class Task(Protocol):
-    """What is trained. Two things more are used where a task has them: `rates`, a mapping from a prefix of parameter
-    names to a factor on the learning rate; `state_dict` and `load_state_dict`, for state of its own.
+    """What is trained. Three things more are used where a task has them: `rates`, a mapping from a prefix of parameter
+    names to a factor on the learning rate; `prepare(device)`, which does once what takes long and a dry run can do
+    without; `state_dict` and `load_state_dict`, for state of its own.
     """
 
     module: torch.nn.Module
@@ -90,6 +91,8 @@ class _Run:
         if hasattr(task, "state_dict"):
             parts["task"] = task
         self.checkpoints = Checkpoints(accelerator, folder / "checkpoints", parts, self.sharded)
+        if hasattr(task, "prepare"):  # before the random state is restored
+            task.prepare(accelerator.device)  # type: ignore[attr-defined]
         self.progress = self.checkpoints.resume()
 
     def train(self) -> None:

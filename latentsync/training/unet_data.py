@@ -1,0 +1,148 @@
+"""The clips that a UNet is trained on: read, encoded once, cut into windows."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from latentsync.audio.features import ArrayWaveform, AudioEncoder
+from latentsync.data.augmentation import Look
+from latentsync.data.cached import FeatureCache, LatentCache
+from latentsync.data.crops import ClipCrops, load_clip, load_folder
+from latentsync.data.manifest import read_manifest
+from latentsync.data.sampling import sample_generator
+from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
+from latentsync.models.autoencoder import Autoencoder
+from latentsync.training.records import clips_hash
+from latentsync.types import AUDIO_SAMPLE_RATE, InputError
+
+NAMED = 3  # skipped clips that a warning names
+
+
+def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], str]:
+    """Clips to train on, clips held out and the hash of both: of a manifest's splits, or of a folder of prepared clips.
+
+    InputError when neither is named, or the folder is empty.
+    """
+    data = config.data
+    if data.manifest:
+        manifest = read_manifest(Path(data.manifest))
+        return manifest.clips("train"), manifest.clips("validation"), manifest.digest
+    if not data.crops:
+        raise InputError(
+            "no data: give data.manifest=FILE, which train/prepare_data.py wrote, or data.crops=FOLDER of prepared "
+            "clips"
+        )
+    unseen = list(data.validation)
+    training = load_folder(Path(data.crops), leave_out=frozenset([*data.leave_out, *unseen]))
+    held_out = [load_clip(Path(data.crops), name) for name in unseen]
+    return training, held_out, clips_hash([*training, *held_out])
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Makes windows of clips, through the caches of one run."""
+
+    config: DictConfig
+    vae: Autoencoder
+    encoder: AudioEncoder
+    mask: torch.Tensor  # (r, r), 1 = regenerate
+    learns: bool  # the encoder is trained along, so that its features cannot be kept
+    latent_shape: tuple[int, int, int]
+    timesteps: int  # of the schedule
+    listens: bool  # a critic of lip sync wants its mel
+
+    def windows(
+        self,
+        clips: Sequence[ClipCrops],
+        recipe: WindowRecipe,
+        seed: int,
+        decoded: int,
+        looks: int,
+    ) -> Windows:
+        """All windows of `clips`, each clip also seen with `looks` other looks.
+
+        decoded: frames of a window whose pixels are compared. InputError when no clip can be used; warns of those that
+        are left out.
+        """
+        caches, cut, skipped = self._caches(), {}, []
+        for number in _in_turn(len(clips)):
+            try:
+                cut[number] = self._cut(clips[number], recipe, looks, caches)
+            except InputError as error:
+                skipped.append(str(error))
+        if not cut:
+            raise InputError(f"no clip can be trained on: {'; '.join(skipped[:NAMED]) or 'there is none'}")
+        if skipped:
+            told = f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}"
+            warnings.warn(told, UserWarning, stacklevel=3)
+        return Windows(
+            [part for number in sorted(cut) for part in cut[number]],
+            recipe,
+            seed,
+            latent_shape=self.latent_shape,
+            timesteps=self.timesteps,
+            decoded_frames=decoded,
+            listens=self.listens,
+            shares=dict(self.config.data.shares or {}),
+        )
+
+    def _cut(self, clip: ClipCrops, recipe: WindowRecipe, looks: int, caches: _Caches) -> list[WindowClip]:
+        if clip.crops.shape[1] != self.config.resolution:
+            raise InputError(
+                f"{clip.name} has crops of {clip.crops.shape[1]} px where resolution is {self.config.resolution}: "
+                "prepare it at that size, or change resolution"
+            )
+        if not len(clip.waveform):
+            raise InputError(f"{clip.name} has no sound: leave it out")
+        starts, sound = window_starts(clip, recipe.frames), self._sound(clip, recipe, caches)
+        names = [f"{clip.name}~{number}" for number in range(1, looks + 1)]
+        others = [self._look(name) for name in names]
+        return [_seen(clip, starts, sound, look, caches.latents) for look in (None, *others)]
+
+    def _look(self, name: str) -> Look:
+        return Look.random(sample_generator(self.config.run.seed, zlib.crc32(name.encode())), self.config.resolution)
+
+    def _sound(self, clip: ClipCrops, recipe: WindowRecipe, caches: _Caches) -> Sound:
+        if caches.features is None:
+            return MelSound(clip.waveform, recipe.changed_voices)
+        return TokenSound(caches.features(clip.waveform), caches.around)
+
+    def _caches(self) -> _Caches:
+        folder = Path(self.config.data.cache_folder or Path(self.config.run_folder) / "cache")
+        latents = None
+        if self.config.data.cache_latents:
+            latents = LatentCache(self.vae, self.mask, folder / "latents")
+        features = None if self.learns else FeatureCache(self.encoder, folder / "audio")
+        return _Caches(latents, features, self.encoder.stream(ArrayWaveform(np.zeros(AUDIO_SAMPLE_RATE))).window)
+
+
+@dataclass(frozen=True)
+class _Caches:
+    latents: LatentCache | None
+    features: FeatureCache | None
+    around: tuple[int, int]  # rows of features that a frame takes, before and after its own
+
+
+def _seen(
+    clip: ClipCrops, starts: np.ndarray, sound: Sound, look: Look | None, cache: LatentCache | None
+) -> WindowClip:
+    if cache is None:
+        return WindowClip(clip, starts, sound, look)
+    latents, masked = cache(replace(clip, crops=look(np.asarray(clip.crops))) if look else clip)
+    return WindowClip(clip, starts, sound, look, latents, masked)
+
+
+def _in_turn(count: int) -> list[int]:
+    """Every number; each process of a distributed run begins elsewhere, so that together they fill a cache once."""
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    first = rank * count // world
+    return [*range(first, count), *range(first)]
