@@ -164,3 +164,16 @@ def test_unknown_names_and_entries_are_told() -> None:
     with pytest.raises(CheckpointError, match="beta_strat"):
         make_scheduler("ddim", {"beta_strat": 0.1})
     assert make_scheduler("euler", {"_class_name": "DDIMScheduler", "beta_end": 0.02}).config.beta_end == 0.02
+
+
+def test_a_steady_context_keeps_what_stands_still_and_calms_what_trembles() -> None:
+    from latentsync.diffusion.conditioning import steady_context
+
+    still = torch.full((1, 4, 16, 2, 2), 3.0)
+    trembling = still + torch.tensor([1.0, -1.0]).repeat(8)[None, None, :, None, None]
+    torch.testing.assert_close(steady_context(still, 4.0), still)
+    assert (steady_context(trembling, 4.0) - still).abs().max() < 0.1
+    assert torch.equal(steady_context(trembling, 0), trembling)
+    late = torch.zeros(1, 4, 16, 2, 2)
+    late[:, :, 12] = 1.0
+    assert int(steady_context(late, 1.0)[0, 0, :, 0, 0].argmax()) == 12  # no frame lags behind

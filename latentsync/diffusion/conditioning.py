@@ -49,3 +49,17 @@ def mask_to_latents(inpaint_mask: torch.Tensor, scale: int) -> torch.Tensor:
     height, width = inpaint_mask.shape[-2:]
     assert height % scale == 0 and width % scale == 0, (height, width, scale)
     return inpaint_mask[..., ::scale, ::scale]
+
+
+def steady_context(masked_latents: torch.Tensor, frames: float) -> torch.Tensor:
+    """What surrounds the mouth, smoothed in time, so that its movement does not tell how the old mouth moved.
+
+    Brows, eyes and nose move with the speech, and a network that has seen them do so draws the old mouth from them.
+    masked_latents: (b, 4, f, h, w); frames: standard deviation of the Gaussian weights, 0 leaves all as it is
+    returns: (b, 4, f, h, w), every frame a weighted mean of its window's
+    """
+    if frames == 0:
+        return masked_latents
+    places = torch.arange(masked_latents.shape[2], device=masked_latents.device, dtype=masked_latents.dtype)
+    weights = torch.softmax(-((places[:, None] - places) ** 2) / (2 * frames**2), dim=1)
+    return torch.einsum("g f, b c f h w -> b c g h w", weights, masked_latents)

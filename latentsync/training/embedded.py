@@ -206,6 +206,7 @@ class EmbeddedRecipe:
             audio_encoder={"type": "mel", **self.config.mel_encoder},
             scheduler=SCHEDULE,
             defaults=defaults,
+            context_steadiness=export.context_steadiness,
         )
         return save_folder(
             Path(export.folder),
