@@ -76,8 +76,8 @@ def write_vae(folder: Path, size: str) -> Path:
 
     widths = {"small": (32, 64, 96), "published": (128, 256, 512, 512)}[size]
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        down_block_types=("DownEncoderBlock2D",) * len(widths),  # type: ignore[arg-type]
+        up_block_types=("UpDecoderBlock2D",) * len(widths),  # type: ignore[arg-type]
         block_out_channels=widths,
         layers_per_block=1 if size == "small" else 2,
         norm_num_groups=8 if size == "small" else 32,
@@ -99,7 +99,7 @@ def write_critics(folder: Path, size: str) -> list[str]:
     network = StableSyncNet({**_plain(described.network), "input": _plain(described.input)})
     save_folder(folder / "sync", stable_syncnet=network, settings=Settings())
     giant = {"patch_size": 14, "hidden_size": 1408, "num_hidden_layers": 40, "intermediate_size": 6144}
-    shape = small_config() if size == "small" else {**giant, "num_attention_heads": 16}
+    shape: dict[str, Any] = small_config() if size == "small" else {**giant, "num_attention_heads": 16}
     VideoMAEModel(VideoMAEConfig(**shape)).save_pretrained(folder / "video")
     named = [f"losses.sync_critic={folder / 'sync'}", f"losses.trepa_critic={folder / 'video'}"]
     if size == "published":
@@ -214,7 +214,7 @@ def matrix_rate(device: torch.device) -> float:
         if turn == 1:  # the first one also loads and chooses
             _finish(device)
             started = time.perf_counter()
-        one @ one
+        _ = one @ one
     _finish(device)
     return 2 * side**3 * MATRIX_TURNS / (time.perf_counter() - started)
 

@@ -139,7 +139,8 @@ def _unsteadiness(clip: ClipCrops) -> float:
     if len(upper) < 2:
         return 0.0
     upper = upper * cv2.createHanningWindow((upper.shape[2], half), cv2.CV_32F)  # phaseCorrelate would do it in place
-    shifts = [np.hypot(*cv2.phaseCorrelate(upper[0], other)[0]) for other in upper[1:]]
+    moved = np.array([cv2.phaseCorrelate(upper[0], other)[0] for other in upper[1:]])
+    shifts = np.hypot(moved[:, 0], moved[:, 1])
     return float(np.median(shifts)) / clip.crops.shape[1]
 
 

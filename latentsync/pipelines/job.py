@@ -114,6 +114,7 @@ def render_settings(
         sequences=interleaved_sequences(fps),
         other_reference=options.reference == "other",
         reference_latents=reference_latents(networks, options.reference, detector),
+        context_steadiness=defaults.get("context_steadiness", 0.0),
     )
 
 

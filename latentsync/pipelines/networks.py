@@ -11,7 +11,7 @@ import torch
 
 from latentsync.audio.features import ArrayWaveform, FeatureStream, WaveformSource
 from latentsync.audio.windows import audio_windows
-from latentsync.diffusion.conditioning import LATENT_CHANNELS, mask_pixels, mask_to_latents, steady_context
+from latentsync.diffusion.conditioning import LATENT_CHANNELS, mask_pixels, mask_to_latents
 from latentsync.diffusion.sampling import Conditions, sample_window
 from latentsync.diffusion.schedulers import Scheduler
 from latentsync.faces.masks import inpaint_mask
@@ -144,7 +144,8 @@ class Networks:
 
         branches: weighted (b, f, n, d) audio tokens
         """
-        context = steady_context(masked_latents.to(self.device), self.settings.context_steadiness)
-        conditions = Conditions(self._latent_mask, context, reference_latents.to(self.device), branches)
+        conditions = Conditions(
+            self._latent_mask, masked_latents.to(self.device), reference_latents.to(self.device), branches
+        )
         with self._present(self.unet) as unet:
             return sample_window(unet, make_scheduler, noise.to(self.device), conditions, num_inference_steps).cpu()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from latentsync.diffusion.amplitude import branches
+from latentsync.diffusion.conditioning import steady_context
 from latentsync.diffusion.noise import frame_noise
 from latentsync.diffusion.schedulers import Scheduler
 from latentsync.pipelines.networks import Networks
@@ -30,6 +31,7 @@ class RenderSettings:
     sequences: interleaved sequences that a track is dealt to
     reference_latents: (4, h, w) of one picture that all frames take as reference; without it `other_reference` says
         whether the reference is another moment of the track or the frame itself
+    context_steadiness: see `diffusion.conditioning.steady_context`
     """
 
     make_scheduler: Callable[[], Scheduler]
@@ -42,6 +44,7 @@ class RenderSettings:
     sequences: int
     other_reference: bool
     reference_latents: torch.Tensor | None
+    context_steadiness: float = 0.0
 
     @property
     def distance(self) -> int:
@@ -159,11 +162,15 @@ class Renderer:
         return self._networks.denoise(
             settings.make_scheduler,
             torch.stack([self._noise(job) for job in jobs]),
-            torch.stack([_stacked([member.masked_latents for member in job.members]) for job in jobs]),
+            self._context(jobs),
             torch.stack([self._reference(job) for job in jobs]),
             branches(tokens, silence, settings.guidance_scale, settings.amplitude),
             settings.num_inference_steps,
         )
+
+    def _context(self, jobs: list[Job]) -> torch.Tensor:
+        masked = torch.stack([_stacked([member.masked_latents for member in job.members]) for job in jobs])
+        return steady_context(masked, self._settings.context_steadiness)
 
     def _noise(self, job: Job) -> torch.Tensor:
         shape, seed, track = self._networks.latent_shape, self._settings.seed, job.sequence.track

@@ -122,7 +122,8 @@ class EmbeddedRecipe:
             recipe = autoencoder.AutoencoderRecipe(self.config.resolution, seed=self.config.seed, **options)
             seen = [_spread(clip.crops, VALIDATION_FRAMES) for clip in self._held_out_clips()]
             held_out = {"held out": pixels(np.concatenate(seen))} if seen else {}
-            start = self.start and self.start.vae
+            start = self.start.vae if self.start else None
+            assert start is None or isinstance(start, AutoencoderKL)
             autoencoder.train(recipe, self._training_clips(), held_out, self.shares, folder, self.log, start)
             done.touch()
         return AutoencoderKL.from_pretrained(folder).eval()
@@ -135,6 +136,7 @@ class EmbeddedRecipe:
             encoder.load_state_dict(load_file(path))
             return encoder
         if self.start:
+            assert isinstance(self.start.audio_encoder, MelEncoder)
             encoder.load_state_dict(self.start.audio_encoder.state_dict())
         recipe = articulation.ArticulationRecipe(seed=self.config.seed, **self.config.articulation)
         articulation.train(recipe, encoder, self._training_clips(), self._held_out_clips(), self.shares, self.log)
@@ -200,13 +202,14 @@ class EmbeddedRecipe:
     def export(self, vae: autoencoders.Autoencoder, denoiser: Denoiser) -> Path:
         """Write the checkpoint folder in half precision; the card says what can be read off the run."""
         export = self.config.export
-        defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+        defaults = {
+            key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler", "context_steadiness")
+        }
         settings = Settings(
             resolution=self.config.resolution,
             audio_encoder={"type": "mel", **self.config.mel_encoder},
             scheduler=SCHEDULE,
             defaults=defaults,
-            context_steadiness=export.context_steadiness,
         )
         return save_folder(
             Path(export.folder),

@@ -45,7 +45,8 @@ def add_lora(unet: LatentSyncUNet, rank: int, alpha: float) -> None:
     except ImportError as error:
         raise InputError('lora needs peft: pip install "latentsync[train]", or set lora.rank=0') from error
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION), ADAPTER)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION)  # type: ignore[arg-type]
+    unet.add_adapter(config, ADAPTER)
 
 
 def has_lora(unet: LatentSyncUNet) -> bool:

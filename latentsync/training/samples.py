@@ -109,7 +109,7 @@ def part_stream(parts: Parts, first_step: int, pin_memory: bool) -> Iterator[Par
         batch_size=None,
         sampler=_From(first_step * parts.config.gradient_accumulation, len(parts)),
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
         pin_memory=pin_memory and workers > 0,
         prefetch_factor=PREFETCHED if workers else None,
         generator=torch.Generator(),  # its own, for else it would draw from the one that training resumes with

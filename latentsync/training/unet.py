@@ -85,7 +85,7 @@ class Frozen:
         """Move it to where the batches will be; it is not part of the module, so nobody else does."""
         for module in (self.vae, self.audio_encoder):
             if isinstance(module, torch.nn.Module):
-                module.to(device)
+                torch.nn.Module.to(module, device)
         self.critics.to(device)
 
 

@@ -51,7 +51,7 @@ class Networks:
 def build(config: DictConfig) -> tuple[Task, str]:
     """The task of a configuration and the hash of its data. InputError for whatever does not fit together."""
     training, held_out, data_hash = read_clips(config)
-    return make_task(config, training, held_out), data_hash
+    return make_task(config, training, held_out), data_hash  # type: ignore[return-value]
 
 
 def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> UNetTask:
