@@ -74,8 +74,9 @@ def tiny_components(seed: int = 0) -> SimpleNamespace:
 
 
 def landmarks(centre: tuple[float, float] = FACE_CENTRE, scale: float = FACE_SCALE) -> np.ndarray:
-    """(478, 2) points that align to an upright face around `centre`."""
-    points = np.tile(np.array([[0.0, 10.0]]), (478, 1))
+    """(478, 2) points that align to an upright face around `centre`; all but the anchors lie on its outline."""
+    angle = np.linspace(0, 2 * np.pi, 478)
+    points = np.stack([37.0 * np.cos(angle), 20.0 + 50.0 * np.sin(angle)], axis=-1)
     for places, offset in ((LEFT_BROW, (-20.5, -10.0)), (RIGHT_BROW, (20.5, -10.0)), (NOSE, (0.0, 10.0))):
         points[list(places)] = offset
     return (points * scale + centre).astype(np.float32)

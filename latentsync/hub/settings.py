@@ -28,13 +28,8 @@ class Settings:
     audio_encoder: Mapping[str, Any] = field(default_factory=lambda: {"type": "whisper", "levels": 5})
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(PUBLISHED_CONFIG))
     defaults: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "num_inference_steps": 20,
-            "guidance_scale": 1.5,
-            "scheduler": "ddim",
-            "context_steadiness": 0.0,  # frames, see `diffusion.conditioning.steady_context`
-        }
-    )
+        default_factory=lambda: {"num_inference_steps": 20, "guidance_scale": 1.5, "scheduler": "ddim"}
+    )  # and `context_steadiness`, frames, where a checkpoint wants it: see `diffusion.conditioning.steady_context`
 
     def as_json(self) -> dict[str, Any]:
         """The entries of `config.json`, ready to be written."""
