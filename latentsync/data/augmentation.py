@@ -114,6 +114,7 @@ class Look:
         turned = np.ascontiguousarray(frame[:, ::-1]) if self.mirrored else frame
         nothing = np.empty(0, np.float32)  # the second map: both coordinates are in the first
         warped = cv2.remap(turned, self.places, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        coloured = np.stack([np.take(self.curves[:, c], warped[..., c]) for c in range(3)], axis=-1).astype(np.float32)
+        levels = np.asarray(warped, np.uint8)
+        coloured = np.stack([self.curves[levels[..., c], c] for c in range(3)], axis=-1).astype(np.float32)
         grey = coloured.mean(axis=-1, keepdims=True)
         return np.clip(grey + self.saturation * (coloured - grey), 0, 255).round().astype(np.uint8)
