@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from tiny_vae import tiny_vae
 
 from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
@@ -32,13 +32,7 @@ def write_tiny_checkpoint(folder: Path) -> Path:
             num_attention_heads=2,
             motion_num_attention_heads=2,
         )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 8),
-            norm_num_groups=4,
-            latent_channels=4,
-        )
+        vae = tiny_vae()
     settings = Settings(
         resolution=RESOLUTION, defaults={"num_inference_steps": 1, "guidance_scale": 1.0, "scheduler": "ddim"}
     )

@@ -102,3 +102,14 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
     passed, failed, skipped = parity("passed"), parity("failed") + parity("error"), parity("skipped")
     terminalreporter.write_line(f"parity tests: {passed} passed, {failed} failed, {skipped} skipped")
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, so that two runs can be equal bit for bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from tiny_vae import tiny_vae
 
 from latentsync.audio.features import FeatureStream, WaveformSource, local_stream
 from latentsync.faces.alignment import LEFT_BROW, NOSE, RIGHT_BROW
@@ -56,13 +56,7 @@ def tiny_components(seed: int = 0) -> SimpleNamespace:
             num_attention_heads=2,
             motion_num_attention_heads=2,
         )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 8),
-            norm_num_groups=4,
-            latent_channels=4,
-        )
+        vae = tiny_vae()
     settings = SimpleNamespace(
         resolution=RESOLUTION,
         fps=25.0,

@@ -15,13 +15,7 @@ from latentsync.training.runner import BadSample, RunConfig, run
 from latentsync.training.samples import REPLACEMENT, Parts, part_stream
 from latentsync.types import InputError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(folder):

@@ -20,6 +20,8 @@ from latentsync.training.unet import UNetTask
 from latentsync.training.unet_build import build, make_task, read_clips
 from latentsync.types import InputError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
@@ -28,14 +30,6 @@ def material(tmp_path_factory):
     write_vae(folder / "vae")
     write_critics(folder / "critics")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def task_of(config) -> UNetTask:

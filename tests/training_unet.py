@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from omegaconf import DictConfig
+from tiny_vae import tiny_vae
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from latentsync.config import load_config
@@ -63,13 +63,7 @@ def write_clips(folder: Path, names: tuple[str, ...] = ("a_1", "b_1", "c_1")) ->
 def write_vae(folder: Path) -> Path:
     """Three levels: a latent is 4 px wide."""
     torch.manual_seed(5)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        norm_num_groups=4,
-        latent_channels=4,
-    )
+    vae = tiny_vae()
     vae.save_pretrained(folder)
     return folder
 

@@ -12,15 +12,13 @@ from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import centre_step
 from latentsync.data.augmentation import Voice
 from latentsync.data.crops import ClipCrops
-from latentsync.data.sampling import REFERENCE_DISTANCE, clip_weights, pixels, sample_generator
+from latentsync.data.sampling import alike_moment, clip_weights, draw_moments, pixels, sample_generator
 from latentsync.data.sound import ClipSound
 from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.models import autoencoder
 
 ENCODED_AT_ONCE = 16  # frames
 SWAPPED_CONTEXT = 0.1  # of the windows; the picture around the mouth is another moment's: jaw and cheeks tell nothing
-CONTEXT_DISTANCE = 8  # frames between a window and the moment that lends it its surroundings, at least
-CONTEXT_TRIES = 6  # moments looked at; the one whose surroundings look most alike is taken
 ROWS_A_FRAME = 2.6  # rows of audio at most between two frames, 50 Hz: down to 20 frames a second
 
 
@@ -87,15 +85,14 @@ class WindowSampler:
         return WindowBatch(*(torch.stack(column) for column in zip(*parts, strict=True)))
 
     def _window(self, clip: LatentClip, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        last = len(clip) - frames
-        start = int(rng.integers(0, last + 1))
-        far = [s for s in range(last + 1) if abs(s - start) >= REFERENCE_DISTANCE]
-        reference = int(rng.choice(far)) if far else (0 if start > last / 2 else last)
+        starts = np.arange(len(clip) - frames + 1)
+        start, reference = draw_moments(starts, rng)
         span = int(ROWS_A_FRAME * frames) + 1
         first = int(clip.rows[start])
         mel = clip.sound.columns(first, span, MARGIN, Voice.random(rng))
         rows = torch.from_numpy(clip.rows[start : start + frames] - first).clamp(0, span - 1)
-        context = _alike(clip, start, frames, rng) if rng.random() < self.swapped_context else start
+        swapped = rng.random() < self.swapped_context
+        context = alike_moment(clip.masked, starts, start, rng) if swapped else start
         here, around, there = (slice(first, first + frames) for first in (start, context, reference))
         return (
             clip.latents[:, here].float(),
@@ -106,18 +103,11 @@ class WindowSampler:
         )
 
 
-def _alike(clip: LatentClip, start: int, frames: int, rng: np.random.Generator) -> int:
-    """First frame of another moment with surroundings of the mouth like those at `start`, so that the pose is alike."""
-    elsewhere = [s for s in range(len(clip) - frames + 1) if abs(s - start) >= CONTEXT_DISTANCE]
-    if not elsewhere:
-        return start
-    tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
-    difference = (clip.masked[:, tried].float() - clip.masked[:, [start]].float()).square().mean(dim=(0, 2, 3))
-    return int(tried[int(difference.argmin())])
+def frame_tokens(encoder: MelEncoder, mel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Audio tokens of every frame of a batch, with gradients: (b*f, levels, width).
 
-
-def frame_tokens(encoder: MelEncoder, batch: WindowBatch) -> torch.Tensor:
-    """Audio tokens of every frame of a batch, with gradients: (b*f, levels, width)."""
-    rows = encoder.rows_with_context(batch.mel)
-    index = batch.rows[:, :, None, None].expand(-1, -1, *rows.shape[2:])
-    return rearrange(rows.gather(1, index), "b f n d -> (b f) n d")
+    mel: (b, 80, columns) around the windows; rows: (b, f) row of each frame within the mel's inner rows
+    """
+    heard = encoder.rows_with_context(mel)
+    index = rows[:, :, None, None].expand(-1, -1, *heard.shape[2:])
+    return rearrange(heard.gather(1, index), "b f n d -> (b f) n d")

@@ -12,6 +12,8 @@ from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
 
 REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
+CONTEXT_DISTANCE = 8  # frames between a window and the moment that lends it its surroundings, at least
+CONTEXT_TRIES = 6  # moments looked at; the one whose surroundings look most alike is taken
 CHANGED_LOOKS = 0.7  # of the autoencoder's pictures, so that it knows more skins, lights and cameras than were recorded
 
 
@@ -54,6 +56,27 @@ def clip_weights(clips: Sequence[NamedClip], shares: dict[str, float]) -> np.nda
         members = np.array([group == name for group in groups])
         weights[members] = (shares[name] if name else rest) * frames[members] / frames[members].sum()
     return weights / weights.sum()
+
+
+def draw_moments(starts: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """First frames of a window and of its reference, at least 16 frames apart where the clip has such."""
+    start = int(rng.choice(starts))
+    distances = np.abs(starts - start)
+    far = starts[distances >= REFERENCE_DISTANCE]
+    return start, int(rng.choice(far)) if len(far) else int(starts[distances.argmax()])
+
+
+def alike_moment(masked: torch.Tensor, starts: np.ndarray, start: int, rng: np.random.Generator) -> int:
+    """First frame of another moment with surroundings of the mouth like those at `start`, so that the pose is alike.
+
+    masked: (c, f, h, w) latents of the clip with the mouth hidden; starts: (n,) first frames to choose from
+    """
+    elsewhere = starts[np.abs(starts - start) >= CONTEXT_DISTANCE]
+    if not len(elsewhere):
+        return start
+    tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
+    difference = (masked[:, tried].float() - masked[:, [start]].float()).square().mean(dim=(0, 2, 3))
+    return int(tried[int(difference.argmin())])
 
 
 class FrameSampler:

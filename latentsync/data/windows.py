@@ -29,8 +29,8 @@ from latentsync.audio.mel_encoder import MARGIN
 from latentsync.audio.windows import SYNCNET_COLUMNS, audio_windows, centre_step, syncnet_start
 from latentsync.data.augmentation import Look, Voice
 from latentsync.data.crops import ClipCrops
-from latentsync.data.latents import CONTEXT_DISTANCE, CONTEXT_TRIES, ROWS_A_FRAME
-from latentsync.data.sampling import REFERENCE_DISTANCE, clip_weights, sample_generator
+from latentsync.data.latents import ROWS_A_FRAME
+from latentsync.data.sampling import alike_moment, clip_weights, draw_moments, sample_generator
 from latentsync.data.sound import AS_RECORDED, ClipSound
 from latentsync.diffusion.noise import DEFAULT_ALPHA, mixed_noise
 from latentsync.types import WINDOW_FRAMES, InputError
@@ -133,14 +133,6 @@ def window_starts(clip: ClipCrops, frames: int) -> np.ndarray:
     return starts
 
 
-def draw_moments(starts: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """First frames of a window and of its reference, at least 16 frames apart where the clip has such."""
-    start = int(rng.choice(starts))
-    distances = np.abs(starts - start)
-    far = starts[distances >= REFERENCE_DISTANCE]
-    return start, int(rng.choice(far)) if len(far) else int(starts[distances.argmax()])
-
-
 class Windows:
     """Windows by number, of all clips."""
 
@@ -204,7 +196,7 @@ class Windows:
             sample["reference_frames"] = clip.pictures(reference, frames)
         else:
             swapped = rng.random() < self.recipe.swapped_context
-            around = _alike(clip, start, frames, rng) if swapped else start
+            around = alike_moment(clip.masked, clip.starts, start, rng) if swapped else start
             sample["latents"] = clip.latents[:, start : start + frames].float()
             sample["masked"] = clip.masked[:, around : around + frames].float()
             sample["reference"] = clip.latents[:, reference : reference + frames].float()
@@ -214,14 +206,3 @@ class Windows:
             chosen = np.sort(rng.choice(frames, self.decoded_frames, replace=False))
             sample["decoded"] = torch.from_numpy(chosen)
         return sample
-
-
-def _alike(clip: WindowClip, start: int, frames: int, rng: np.random.Generator) -> int:
-    """First frame of another moment with surroundings of the mouth like those at `start`, so that the pose is alike."""
-    elsewhere = clip.starts[np.abs(clip.starts - start) >= CONTEXT_DISTANCE]
-    if not len(elsewhere):
-        return start
-    assert clip.masked is not None
-    tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
-    difference = (clip.masked[:, tried].float() - clip.masked[:, [start]].float()).square().mean(dim=(0, 2, 3))
-    return int(tried[int(difference.argmin())])

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 
 from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.data.latents import WindowBatch, WindowSampler, frame_tokens
-from latentsync.diffusion.conditioning import unet_input
+from latentsync.diffusion.conditioning import steady_context, unet_input
 from latentsync.diffusion.noise import mixed_noise
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.runtime import cosine_rate
@@ -50,10 +50,18 @@ class Denoiser(torch.nn.Module):
 
     mask: torch.Tensor
 
-    def __init__(self, unet: LatentSyncUNet, encoder: MelEncoder, schedule: DDIMScheduler, mask: torch.Tensor) -> None:
-        """mask: (h, w) at latent size, 1 = regenerate."""
+    def __init__(
+        self,
+        unet: LatentSyncUNet,
+        encoder: MelEncoder,
+        schedule: DDIMScheduler,
+        mask: torch.Tensor,
+        context_steadiness: float = 0.0,
+    ) -> None:
+        """mask: (h, w) at latent size, 1 = regenerate; context_steadiness: frames, as in dubbing."""
         super().__init__()
         self.unet, self.encoder, self.schedule = unet, encoder, schedule
+        self.context_steadiness = context_steadiness
         self.register_buffer("mask", mask, persistent=False)
 
     def loss(
@@ -63,11 +71,12 @@ class Denoiser(torch.nn.Module):
 
         timesteps: (b,) int64; noise: (b, 4, f, h, w); heard: (b,) 1 = with audio, 0 = without
         """
-        tokens = frame_tokens(self.encoder, batch)
+        tokens = frame_tokens(self.encoder, batch.mel, batch.rows)
         tokens = tokens * heard.repeat_interleave(batch.rows.shape[1])[:, None, None]
         noisy = self.schedule.add_noise(batch.latents, noise, timesteps)  # type: ignore[arg-type]
         target = self.schedule.get_velocity(batch.latents, noise, timesteps)  # type: ignore[arg-type]
-        sample = unet_input(noisy, self.mask, batch.masked, batch.reference)
+        context = steady_context(batch.masked, self.context_steadiness)
+        sample = unet_input(noisy, self.mask, context, batch.reference)
         predicted = self.unet(sample, timesteps, tokens).sample.float()
         weight = KEPT_WEIGHT + (1 - KEPT_WEIGHT) * self.mask
         squared = ((predicted - target).square() * weight).mean(dim=(1, 2, 3, 4))

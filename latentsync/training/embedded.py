@@ -23,6 +23,7 @@ from latentsync.config import save_config
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
 from latentsync.data.latents import LatentClip, WindowSampler, encode_clip
+from latentsync.data.preparation.sources import VIDEO_SUFFIXES
 from latentsync.data.prepare import prepare_clip
 from latentsync.data.sampling import group_of, pixels, sample_generator
 from latentsync.data.sound import ClipSound
@@ -35,9 +36,9 @@ from latentsync.models import autoencoder as autoencoders
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training import articulation, autoencoder
 from latentsync.training.denoising import Denoiser, DenoisingRecipe, DenoisingRun
+from latentsync.training.parts import load_known
 from latentsync.types import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg")
 SCHEDULE = {**PUBLISHED_CONFIG, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 VALIDATION_WINDOWS = 24
 VALIDATION_FRAMES = 4  # of every held-out clip, for the autoencoder's figures
@@ -65,7 +66,7 @@ class EmbeddedRecipe:
         first = self.denoiser(self.config.stage1, encoder)
         self.denoise("stage1", first, clips, held_out)
         second = self.denoiser(self.config.stage2, encoder)
-        _load_known(second, load_file(self.averaged("stage1")))
+        load_known(second, load_file(self.averaged("stage1")))
         self.denoise("stage2", second, clips, held_out)
         return self.export(vae, second)
 
@@ -96,9 +97,7 @@ class EmbeddedRecipe:
 
     def _shoot(self, speaker: SyntheticSpeaker, seed: int, path: Path) -> None:
         speech = synthesize_speech(seed, seconds=self.config.synthetic.seconds)
-        partial = path.with_name(f".{path.stem}.partial.mp4")
-        write_clip(partial, speaker.frames(speech, seed), waveform=speech.waveform)
-        partial.replace(path)
+        write_clip(path, speaker.frames(speech, seed), waveform=speech.waveform)
 
     def _training_clips(self) -> list[ClipCrops]:
         clips = load_folder(self.crops, leave_out=frozenset(self.config.leave_out))
@@ -176,9 +175,10 @@ class EmbeddedRecipe:
         torch.manual_seed(self.config.seed)
         unet = LatentSyncUNet(temporal=stage.temporal, **_options(self.config.unet))
         if self.start:
-            _load_known(unet, self.start.unet.state_dict())
+            load_known(unet, self.start.unet.state_dict())
         factor = 2 ** (len(self.config.autoencoder.block_out_channels) - 1)
-        return Denoiser(unet, encoder, DDIMScheduler(**SCHEDULE), mask_to_latents(self.mask, factor))
+        mask = mask_to_latents(self.mask, factor)
+        return Denoiser(unet, encoder, DDIMScheduler(**SCHEDULE), mask, self.config.context_steadiness)
 
     def denoise(self, name: str, denoiser: Denoiser, clips: list[LatentClip], held_out: list[LatentClip]) -> None:
         """Train one stage, or go on with it; `denoiser` ends with the averaged weights."""
@@ -202,9 +202,8 @@ class EmbeddedRecipe:
     def export(self, vae: autoencoders.Autoencoder, denoiser: Denoiser) -> Path:
         """Write the checkpoint folder in half precision; the card says what can be read off the run."""
         export = self.config.export
-        defaults = {
-            key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler", "context_steadiness")
-        }
+        defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+        defaults["context_steadiness"] = self.config.context_steadiness
         settings = Settings(
             resolution=self.config.resolution,
             audio_encoder={"type": "mel", **self.config.mel_encoder},
@@ -230,12 +229,6 @@ class EmbeddedRecipe:
 def _spread(crops: np.ndarray, count: int) -> np.ndarray:
     """`count` of the frames, evenly spread."""
     return crops[np.linspace(0, len(crops) - 1, count).astype(int)]
-
-
-def _load_known(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Load all but temporal modules that one side has and the other has not."""
-    missing, surplus = module.load_state_dict(tensors, strict=False)
-    assert all(".motion_modules." in name for name in [*missing, *surplus])
 
 
 def _options(config: DictConfig) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def save_lora(unet: LatentSyncUNet, folder: Path) -> None:
     unet.peft_config[ADAPTER].save_pretrained(str(folder))
 
 
-def load_known(unet: LatentSyncUNet, tensors: dict[str, torch.Tensor]) -> None:
+def load_known(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Load all but temporal modules that one side has and the other has not; new ones add nothing at first."""
-    missing, surplus = unet.load_state_dict(tensors, strict=False)
+    missing, surplus = module.load_state_dict(tensors, strict=False)
     assert all(".motion_modules." in name for name in [*missing, *surplus]), (missing, surplus)

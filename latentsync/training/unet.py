@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ class ConditionedUNet(torch.nn.Module):
         if self.encoder is None:
             tokens = rearrange(sound["tokens"], "b f n d -> (b f) n d")
         else:
-            tokens = frame_tokens(self.encoder, SimpleNamespace(mel=sound["mel"], rows=sound["rows"]))  # type: ignore[arg-type]
+            tokens = frame_tokens(self.encoder, sound["mel"], sound["rows"])
         tokens = tokens * heard.repeat_interleave(sample.shape[2])[:, None, None]
         return self.unet(sample, timesteps, tokens).sample.float()
 
