@@ -12,6 +12,7 @@ from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_
 
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
+from latentsync.diffusion.conditioning import steady_context
 from latentsync.hub import load_components
 from latentsync.training.parts import add_lora, choose_parts, merged, save_lora
 from latentsync.training.recipe import train
@@ -121,6 +122,26 @@ def test_encoding_each_batch_anew_gives_what_was_cached(material) -> None:
     for expected, found in zip(kept, made, strict=True):
         assert expected.shape == found.shape == (3, 4, 16, 8, 8)
         torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)  # the cache encodes in bf16
+
+
+def test_the_network_is_shown_the_context_that_dubbing_shows(material) -> None:
+    """What the UNet is given in training and in validation is steadied as the exported checkpoint asks dubbing to."""
+    plain, steady = (task_of(options(material, f"data.context_steadiness={frames}")) for frames in (0, 4))
+    batch = steady.batch([0, 1])
+    shown: list[torch.Tensor] = []
+    steady.module.unet.register_forward_pre_hook(lambda unet, arguments: shown.append(arguments[0][:, 5:9]))
+    steady.losses(steady.module, batch, 0)
+    assert torch.equal(shown[0], steady_context(batch["masked"], 4.0))
+    latents, masked, reference = plain.conditions(batch)
+    assert torch.equal(masked, batch["masked"]) and not torch.equal(masked, shown[0])
+    assert all(torch.equal(a, b) for a, b in zip((latents, reference), steady.conditions(batch)[::2], strict=True))
+    held_out = steady.held_out.sample(0)["masked"][None]  # type: ignore[union-attr]
+    shown.clear()
+    with torch.no_grad():
+        steady.validate(steady.module)
+    assert torch.equal(shown[0], steady_context(held_out, 4.0))
+    torch.testing.assert_close(shown[-1][:1], steady_context(held_out, 4.0))  # of the dub
+    assert [task.settings.defaults["context_steadiness"] for task in (plain, steady)] == [0, 4]
 
 
 def test_a_sample_hangs_on_its_number_and_a_bad_clip_is_named(material) -> None:

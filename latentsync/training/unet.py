@@ -19,7 +19,7 @@ from latentsync.audio.features import AudioEncoder
 from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.data.latents import frame_tokens
 from latentsync.data.windows import Sample, Windows
-from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, unet_input
+from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, steady_context, unet_input
 from latentsync.diffusion.targets import min_snr_weight, original_estimate, training_target
 from latentsync.hub import Settings, save_folder
 from latentsync.losses.noise import noise_loss
@@ -90,8 +90,9 @@ class Frozen:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How losses count and what is written."""
+    """How losses count, what the network is shown and what is written."""
 
+    context_steadiness: float = 0.0  # frames; see `diffusion.conditioning.steady_context`, which dubbing uses too
     kept_weight: float = 1.0  # of the noise loss where the mask keeps
     min_snr: float | None = None  # gamma of the other losses' weight over timesteps; None: alike at all
     encoder_rate: float = 1.0  # factor on the mel encoder's learning rate
@@ -157,7 +158,12 @@ class UNetTask:
 
     @torch.no_grad()
     def conditions(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """latents, masked and reference latents (b, 4, f, h, w) of a batch: cached, or encoded now."""
+        """latents, masked and reference latents (b, 4, f, h, w) of a batch, as the network is shown them."""
+        latents, masked, reference = self._encoded(batch)
+        return latents, steady_context(masked, self.options.context_steadiness), reference
+
+    def _encoded(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """latents, masked, reference: cached, or encoded now."""
         if "latents" in batch:
             return batch["latents"], batch["masked"], batch["reference"]
         whole, reference = (batch[name].float() / 127.5 - 1 for name in ("frames", "reference_frames"))

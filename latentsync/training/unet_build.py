@@ -80,6 +80,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         weights,
         _settings(config, networks),
         TaskOptions(
+            context_steadiness=config.data.context_steadiness,
             kept_weight=config.losses.kept_weight,
             min_snr=config.losses.min_snr,
             encoder_rate=config.audio_encoder.rate,
@@ -185,6 +186,7 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
 def _settings(config: DictConfig, networks: Networks) -> Settings:
     export = _plain(config.export)
     defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+    defaults["context_steadiness"] = config.data.context_steadiness
     return Settings(resolution=config.resolution, scheduler=networks.scheduler, defaults=defaults)
 
 
