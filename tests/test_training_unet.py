@@ -14,7 +14,8 @@ from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.diffusion.conditioning import steady_context
 from latentsync.hub import load_components
-from latentsync.training.parts import add_lora, choose_parts, merged, save_lora
+from latentsync.hub.loras import LoraCard, save_lora
+from latentsync.training.parts import add_lora, choose_parts, merged
 from latentsync.training.recipe import train
 from latentsync.training.runner import BadSample
 from latentsync.training.unet import UNetTask
@@ -191,8 +192,7 @@ def test_lora_begins_as_nothing_and_merges_into_the_weights(material, tmp_path) 
     assert set(whole.state_dict()) == plain
     torch.testing.assert_close(whole(sample, 5, tokens).sample, changed, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(changed, before, atol=1e-3)
-    save_lora(unet, tmp_path)
-    kept = load_file(tmp_path / "adapter_model.safetensors")
+    kept = load_file(save_lora(unet, tmp_path / "kept", LoraCard("a", "b", "c")) / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in kept.values()) == sum(map(torch.numel, trained))
 
 

@@ -18,17 +18,10 @@ from safetensors.torch import load_file, save_file
 from latentsync.audio.features import AudioEncoder
 from latentsync.data.crops import ClipCrops
 from latentsync.data.latents import encode_clip
+from latentsync.hub.tensors import module_digest
 from latentsync.models.autoencoder import Autoencoder
 
 Tensors = dict[str, torch.Tensor]
-
-
-def module_digest(module: torch.nn.Module) -> bytes:
-    """Of the names and values of all its tensors."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()
 
 
 def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Tensors:
