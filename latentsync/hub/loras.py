@@ -1,7 +1,7 @@
 """LoRAs: low-rank changes to a checkpoint's UNet (Hu et al. 2021, arXiv 2106.09685), each a small folder with a name.
 
 A folder holds peft's `adapter_config.json` and `adapter_model.safetensors`, and `lora.json`, which says what it was
-trained on and which UNet it belongs to. Where one is used, it is added to the weights: dubbing costs what it did before.
+trained on and which UNet it belongs to. Where one is used, it is added to the weights: dubbing takes no longer for it.
 """
 
 from __future__ import annotations
