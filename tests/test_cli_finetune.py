@@ -25,7 +25,7 @@ from latentsync.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = [
-    "prepare.workers=1", "prepare.segments.shortest=1.3", "report.seconds=1.0", "report.pairs=2",
+    "prepare.workers=1", "prepare.segments.shortest=1.3", "report.seconds=0.8", "report.pairs=2",
     "training.run.steps=2", "training.run.batch=2", "training.run.validate_every=1", "training.run.precision=no",
     "training.run.learning_rate=0.01", "training.validation.windows=2", "training.lora.rank=2",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ FIGURES = {
     "sharpness_share": "sharpness of the mouth region, own speech (1 is the true one's)",
 }
 BEFORE, AFTER = "before", "after"
+TRAINING, HELD_OUT = "training", "held out"
+Losses = dict[str, list[tuple[int, float]]]
+"""TRAINING and HELD_OUT -> (updates, loss) in turn"""
+
 REPORT = "report.md"
 CURVE_SIZE, DOTS = (8.0, 4.0), 100  # inches, dots an inch
 
@@ -62,13 +67,16 @@ class BeforeAfter:
             rows = [segment.video, *(side.own[number] for side in sides.values())]
             sheets.append(self._sheet(rows, segment.mouths, f"segment_{number + 1}.png"))
         losses = read_losses(self.tuned.run)
+        if best_of(losses)[0] == 0:
+            told = "training never lowered the loss on what was held out, so what is exported is the checkpoint itself"
+            warnings.warn(f"{told}: give more video, or change training.run.learning_rate", UserWarning, stacklevel=2)
         write_whole(self.folder / "loss.png", lambda file: draw_losses(losses, file))
         figures = {
             label: {name: asdict(found) for name, found in side.figures.items()} for label, side in sides.items()
         }
-        content = {"name": self.tuned.name, "base": self.tuned.base, "held_out_loss": losses["held out"], **figures}
+        content = {"name": self.tuned.name, "base": self.tuned.base, "held_out_loss": losses[HELD_OUT], **figures}
         write_whole(self.folder / "report.json", lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
-        text = self._text({label: side.figures for label, side in sides.items()}, losses["held out"], sheets)
+        text = self._text({label: side.figures for label, side in sides.items()}, losses, sheets)
         write_whole(self.folder / REPORT, lambda file: file.write_text(text, encoding="utf-8"))
         return self.folder / REPORT
 
@@ -112,16 +120,14 @@ class BeforeAfter:
         write_whole(self.folder / name, lambda file: contact_sheet(videos, mouths, file))
         return name
 
-    def _text(
-        self, figures: dict[str, dict[str, Spread]], losses: list[tuple[int, float]], sheets: Sequence[str]
-    ) -> str:
+    def _text(self, figures: dict[str, dict[str, Spread]], losses: Losses, sheets: Sequence[str]) -> str:
         """The report in markdown."""
-        best = min(losses, key=lambda point: point[1])
+        best = best_of(losses)
         rows = [
             f"| {told} | {_cell(figures[BEFORE][key])} | {_cell(figures[AFTER][key])} |"
             for key, told in FIGURES.items()
         ]
-        rows.append(f"| held-out loss | {losses[0][1]:.4f} | {best[1]:.4f} (after {best[0]} updates) |")
+        rows.append(f"| held-out loss | {losses[HELD_OUT][0][1]:.4f} | {best[1]:.4f} (after {best[0]} updates) |")
         tuned = self.tuned
         used = f"--checkpoint {tuned.checkpoint}"
         if tuned.lora is not None:
@@ -161,27 +167,31 @@ def measure(segment: Segment, other: Segment, own: Path, crossed: Path) -> dict[
     }
 
 
-def read_losses(run: Path) -> dict[str, list[tuple[int, float]]]:
+def best_of(losses: Losses) -> tuple[int, float]:
+    """(updates, loss) that the exported weights come from."""
+    return min(losses[HELD_OUT], key=lambda point: point[1])
+
+
+def read_losses(run: Path) -> Losses:
     """(updates, loss) of a run in training and on what was held out."""
     from latentsync.training.logbook import METRICS
 
     noted = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
-    keys = {"training": "loss", "held out": "validation/loss"}
+    keys = {TRAINING: "loss", HELD_OUT: "validation/loss"}
     return {name: [(line["step"], line[key]) for line in noted if key in line] for name, key in keys.items()}
 
 
-def draw_losses(losses: dict[str, list[tuple[int, float]]], path: Path) -> None:
+def draw_losses(losses: Losses, path: Path) -> None:
     """Write a PNG of the curves; training ends, and the weights are taken, by the held-out one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=CURVE_SIZE, dpi=DOTS, layout="constrained")
     axes = figure.add_subplot()
-    for name, style in (("training", {"alpha": 0.4, "linewidth": 1.0}), ("held out", {"marker": "o"})):
+    for name, style in ((TRAINING, {"alpha": 0.4, "linewidth": 1.0}), (HELD_OUT, {"marker": "o"})):
         if losses[name]:
             axes.plot(*zip(*losses[name], strict=True), label=name, **style)
-    best = min(losses["held out"], key=lambda point: point[1])
-    axes.axvline(best[0], color="black", linestyle="--", linewidth=1, label="kept")
+    axes.axvline(best_of(losses)[0], color="black", linestyle="--", linewidth=1, label="kept")
     axes.set_xlabel("updates")
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
