@@ -1,8 +1,8 @@
 """Two minutes of one person: held-out sentences of GRID's speaker s1 before and after fine-tuning on forty others.
 
-The base must be a checkpoint that never saw this speaker, or "before" is not what the words say: the embedded one was
-trained on 262 of his sentences and is refused as a name unless --known says that this is known. Train a base with a
-recipe whose clips leave out those of GRID s1, and give its folder. Runs again where it stopped.
+The base must be a checkpoint that never saw this speaker, or "before" is not what the word says: the embedded one was
+trained on 262 of his sentences. Train a base on clips without those of GRID s1 and give its folder. Runs again where it
+stopped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from dubs import Dubber
 
 from latentsync.config import load_config
 from latentsync.evaluation.articulation import spread
-from latentsync.types import InputError
 
 EXAMPLE = "python benchmarks/finetune.py --base runs/without_s1/export --pairs 10"
 CLIPS = 40  # of 3 s: two minutes
 FIGURES = {"r_target": 2, "r_leak": 2, "psnr_mouth": 1, "sharpness_share": 2, "psnr_outside": 1}  # and their digits
-EMBEDDED = "embedded"
 
 
 def training_stems(count: int) -> list[str]:
@@ -81,7 +79,6 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = common.parser(__doc__, EXAMPLE)
     parser.add_argument("--base", required=True, help="checkpoint to fine-tune: one that never saw GRID's speaker s1")
-    parser.add_argument("--known", action="store_true", help="take a base although it may know the speaker")
     parser.add_argument("--clips", type=int, default=CLIPS, help=f"of 3 s, to learn from (default: {CLIPS})")
     parser.add_argument("--pairs", type=int, default=10, help="held-out sentences, at most 38 (default: 10)")
     parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
@@ -94,8 +91,6 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Fine-tune, dub, measure and write `results/NAME.md`."""
     arguments = parse()
-    if arguments.base == EMBEDDED and not arguments.known:
-        raise InputError("the embedded checkpoint was trained on this speaker: give another --base, or --known as well")
     from latentsync.training.finetune import FineTuning
 
     config = load_config("finetune_full" if arguments.full else "finetune", overrides(arguments))
@@ -105,10 +100,10 @@ def main() -> None:
     ]
     text, values = table(*sides)
     kind = "all weights" if arguments.full else f"LoRA of rank {config.training.lora.rank}"
-    known = "; it may know the speaker already" if arguments.known else ""
+    base = articulation.describe(Dubber(tuned.base))
     head = (
         f"# Fine-tuning on one speaker\n\n{arguments.clips} sentences of GRID s1, {kind}, options "
-        f"{arguments.set or 'as in configs/finetune.yaml'}; base {articulation.describe(Dubber(tuned.base))}{known}.\n\n"
+        f"{arguments.set or 'as in configs/finetune.yaml'}; base {base}.\n\n"
         f"{common.machine()}\n\nMean [95 % interval] ± standard deviation over {arguments.pairs} held-out sentences: "
         "r_target, r_leak and psnr_outside with another's speech, the others with their own.\n\n"
     )
