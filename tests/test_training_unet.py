@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -143,27 +141,6 @@ def test_the_loss_is_that_of_the_velocity_with_the_kept_surroundings_weighed_dow
     squares, places = (error**2).flatten(), torch.where(inside, 1.0, 0.05).flatten()
     torch.testing.assert_close(loss, (squares * places).sum() / places.sum())
     assert schedule.config["timestep_spacing"] == "trailing" and 0 < inside.float().mean() < 1
-
-
-def test_a_compiled_network_gives_the_same_losses(material, monkeypatch) -> None:
-    """Compiled for training only: validation goes through the network as it is."""
-    compiled: list[str] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
-        compiled.append("graph")
-        return graph.forward
-
-    plain = task_of(options(material))
-    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
-    task = task_of(options(material, "compiled=true"))
-    with torch.no_grad():
-        report = task.validate(task.module)
-    assert not compiled
-    batch = task.batch([0, 1])
-    losses = [one.losses(one.module, batch, 0)["noise"] for one in (plain, task)]
-    torch.testing.assert_close(losses[0], losses[1])
-    with torch.no_grad():
-        assert compiled and report.figures == plain.validate(plain.module).figures
 
 
 def test_a_clip_is_seen_with_as_many_other_looks_as_its_group_is(material) -> None:
