@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,36 @@ def test_encoding_each_batch_anew_gives_what_was_cached(material) -> None:
     for expected, found in zip(kept, made, strict=True):
         assert expected.shape == found.shape == (3, 4, 16, 8, 8)
         torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)  # the cache encodes in bf16
+
+
+def test_the_loss_is_that_of_the_velocity_with_the_kept_surroundings_weighed_down(material) -> None:
+    """As the embedded recipe wants it; the velocity is that of diffusers' schedule."""
+    changes = ("scheduler.prediction_type=v_prediction", "scheduler.timestep_spacing=trailing")
+    task = task_of(options(material, *changes, "losses.kept_weight=0.05"))
+    batch, schedule = task.batch([0, 1]), task.frozen.schedule
+    loss = task.losses(task.module, batch, 0)["noise"]
+    latents, masked, reference = task.conditions(batch)
+    noisy = schedule.add_noise(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    keep = (1 - task.frozen.latent_mask).expand(2, 1, 16, 8, 8)
+    shown = torch.cat([noisy, keep, masked, reference], dim=1)
+    predicted = task.module(shown, batch["timesteps"], batch, batch["heard"])
+    error = predicted - schedule.get_velocity(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    inside = task.frozen.latent_mask.expand_as(error) == 1
+    squares, places = (error**2).flatten(), torch.where(inside, 1.0, 0.05).flatten()
+    torch.testing.assert_close(loss, (squares * places).sum() / places.sum())
+    assert schedule.config["timestep_spacing"] == "trailing" and 0 < inside.float().mean() < 1
+
+
+def test_a_clip_is_seen_with_as_many_other_looks_as_its_group_is(material) -> None:
+    def seen(looks: str) -> dict[str, int]:
+        windows = task_of(options(material, f"data.looks={looks}", "data.most_frames=33")).training
+        assert {len(one.clip) for one in windows.clips} == {33}
+        return Counter(one.name for one in windows.clips)
+
+    assert seen("{a: 2, others: 1}") == {"a_1": 3, "b_1": 2}
+    assert seen("{a: 1}") == {"a_1": 2, "b_1": 1}
+    assert seen("1") == {"a_1": 2, "b_1": 2}
+    assert seen("null") == {"a_1": 1, "b_1": 1}
 
 
 def test_the_network_is_shown_the_context_that_dubbing_shows(material) -> None:
@@ -262,6 +293,8 @@ def test_a_checkpoint_of_another_shape_is_refused(material) -> None:
         build(options(material, f"start_from={exported}", "unet.layers_per_block=2"))
     with pytest.raises(InputError, match="prediction_type is 'epsilon' and 'v_prediction' is asked for"):
         build(options(material, f"start_from={exported}", "scheduler.prediction_type=v_prediction"))
+    with pytest.raises(InputError, match=r"mel encoder of .* has another shape: levels is 2 and 4 is asked for"):
+        build(options(material, f"start_from={exported}", "audio_encoder.mel={width: 8, levels: 4, hidden: 8}"))
 
 
 def test_a_dry_run_prints_and_encodes_nothing(material, capsys) -> None:

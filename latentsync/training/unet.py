@@ -7,6 +7,7 @@ critics of lip sync, sharpness and motion on the decoded one-step estimate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from einops import rearrange
 
 from latentsync.audio.features import AudioEncoder
 from latentsync.audio.mel_encoder import MelEncoder
-from latentsync.data.latents import frame_tokens
 from latentsync.data.windows import Sample, Windows
 from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, steady_context, unet_input
 from latentsync.diffusion.targets import min_snr_weight, original_estimate, training_target
@@ -49,11 +49,8 @@ class ConditionedUNet(torch.nn.Module):
 
         returns: (b, 4, f, h, w) float32
         """
-        if self.encoder is None:
-            tokens = rearrange(sound["tokens"], "b f n d -> (b f) n d")
-        else:
-            tokens = frame_tokens(self.encoder, sound["mel"], sound["rows"])
-        tokens = tokens * heard.repeat_interleave(sample.shape[2])[:, None, None]
+        tokens = sound["tokens"] if self.encoder is None else self.encoder.rows_at(sound["mel"], sound["rows"])
+        tokens = rearrange(tokens, "b f n d -> (b f) n d") * heard.repeat_interleave(sample.shape[2])[:, None, None]
         return self.unet(sample, timesteps, tokens).sample.float()
 
 
@@ -98,6 +95,7 @@ class TaskOptions:
     kept_weight: float = 1.0  # of the noise loss where the mask keeps
     min_snr: float | None = None  # gamma of the other losses' weight over timesteps; None: alike at all
     encoder_rate: float = 1.0  # factor on the mel encoder's learning rate
+    compiled: bool = False  # the UNet, in training
     export_dtype: torch.dtype | None = None  # of the weights on disk; None: as they are
     validated: int = 8  # held-out windows whose loss is measured
     dubbed: int = 2  # of them, that are dubbed too
@@ -127,8 +125,10 @@ class UNetTask:
         self.updates = 0  # of the weights so far
 
     def prepare(self, device: torch.device) -> None:
-        """Move what is frozen to the device and encode the clips there."""
+        """Move what is frozen to the device and encode the clips there; compile the UNet where that is wanted."""
         self.frozen.to(device)
+        if self.options.compiled:
+            self.module.unet.compile()
         self.training, self.held_out = self.windows()
 
     def batch(self, indices: Sequence[int]) -> Sample:
@@ -181,7 +181,9 @@ class UNetTask:
         """Loss on held-out windows, what the audio is worth, and a dub of them to look at."""
         if self.held_out is None:
             return Report({})
-        report = validate(self, module, self.held_out)
+        eager = torch.compiler.set_stance("force_eager") if self.options.compiled else nullcontext()
+        with eager:  # a few windows of other shapes are not worth the compiler's minutes
+            report = validate(self, module, self.held_out)
         self.figures = dict(report.figures)
         return report
 
