@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from shutil import copytree
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from training_unet import TINY_UNET
 
 from latentsync.config import load_config
 from latentsync.hub import load_components
-from latentsync.training import autoencoder
+from latentsync.training import autoencoder, unet_build
 from latentsync.training.embedded import EmbeddedRecipe
 from latentsync.training.runtime import cosine_rate
 
@@ -37,8 +38,9 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
     monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: nullcontext(compiled.append(stance)))
+    out = tmp_path / "out"
     overrides = [
-        f"run_folder={tmp_path / 'run'}", f"checkpoint={tmp_path / 'out'}", "synthetic.identities=2",
+        f"run_folder={tmp_path / 'run'}", f"checkpoint={out}", "synthetic.identities=2",
         "synthetic.clips_each=1", "synthetic.seconds=1.0", "synthetic.size=160", "validate_on=[synth_001_0]",
         "autoencoder.block_out_channels=[8,8]", "autoencoder.norm_groups=4", "autoencoder.steps=2",
         "autoencoder.batch=2", "articulation.steps=2", "articulation.batch=2",
@@ -72,3 +74,10 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     before = len(told)
     EmbeddedRecipe(load_config("embedded", overrides), told.append).run()  # everything is there
     assert len(told) == before and (tmp_path / "run" / "stage2" / "metrics.jsonl").read_text() == figures
+    more = EmbeddedRecipe(load_config("embedded", [*overrides, f"run_folder={tmp_path / 'more'}", f"start_from={out}"]))
+    copytree(recipe.crops, more.crops)
+    more.autoencoder()
+    more.mel_encoder()
+    task, _ = unet_build.build(more.stage1)
+    assert torch.equal(task.module.unet.conv_in.weight, components.unet.conv_in.weight)  # type: ignore[union-attr]
+    assert more.stage2.temporal_from == str(out)  # stage 1 has none that could be handed on

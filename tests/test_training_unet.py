@@ -297,6 +297,21 @@ def test_a_checkpoint_of_another_shape_is_refused(material) -> None:
         build(options(material, f"start_from={exported}", "audio_encoder.mel={width: 8, levels: 4, hidden: 8}"))
 
 
+def test_temporal_modules_come_from_where_they_were_learned(material, tmp_path) -> None:
+    first, other = (task_of(options(material, f"unet.temporal={where}")) for where in ("none", "all"))
+    for name, parameter in other.module.unet.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.1 if ".motion_modules." in name else 0.2)
+    for task, name in ((first, "first"), (other, "other")):
+        task.export(task.module, tmp_path / name)
+    start = (f"start_from={tmp_path / 'first'}", "unet.temporal=decoder")
+    unet = task_of(options(material, *start, f"temporal_from={tmp_path / 'other'}")).module.unet
+    for name, tensor in unet.state_dict().items():
+        source = other if ".motion_modules." in name else first
+        assert torch.equal(tensor, source.module.unet.state_dict()[name]), name
+    with pytest.raises(InputError, match=r"temporal_from=.*first: 0 of the \d+ temporal tensors"):
+        build(options(material, *start, f"temporal_from={tmp_path / 'first'}"))
+
+
 def test_a_dry_run_prints_and_encodes_nothing(material, capsys) -> None:
     folder = material / "dry"
     train(options(material, f"run_folder={folder}"), build, dry_run=True)

@@ -32,6 +32,7 @@ from latentsync.types import InputError
 
 VALIDATION_FRAMES = 4  # of every held-out clip, for the autoencoder's figures
 FILE_TYPE = torch.float16  # of the checkpoint's weights
+NO_TEMPORAL = "none"  # in `unet.temporal`
 Log = Callable[[str], None]
 
 
@@ -78,8 +79,10 @@ class EmbeddedRecipe:
             "unet": {**first.unet, "temporal": own.unet.temporal},
             "run": {"seed": first.run.seed},
         }
-        start = str(Path(first.run_folder) / EXPORT)
-        return _changed(own, {"run_folder": str(self.folder / "stage2"), "start_from": start, **shared})
+        start = {"start_from": str(Path(first.run_folder) / EXPORT)}
+        if self.start and self.start.unet.config["temporal"] != NO_TEMPORAL:  # stage 1 leaves them out
+            start["temporal_from"] = self.config.start_from
+        return _changed(own, {"run_folder": str(self.folder / "stage2"), **start, **shared})
 
     def prepare(self) -> None:
         """Crops of every video, real and drawn; a clip without sound or face is named and left out."""

@@ -11,6 +11,7 @@ from latentsync.models.unet import LatentSyncUNet
 from latentsync.types import InputError
 
 ALL = "all"
+TEMPORAL = ".motion_modules."  # stands in the names of the temporal modules' parameters
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]  # linear layers of every attention, spatial and temporal
 
 
@@ -61,4 +62,19 @@ def merged(unet: LatentSyncUNet) -> LatentSyncUNet:
 def load_known(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Load all but temporal modules that one side has and the other has not; new ones add nothing at first."""
     missing, surplus = module.load_state_dict(tensors, strict=False)
-    assert all(".motion_modules." in name for name in [*missing, *surplus]), (missing, surplus)
+    assert all(TEMPORAL in name for name in [*missing, *surplus]), (missing, surplus)
+
+
+def load_temporal(unet: LatentSyncUNet, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Take the temporal modules alone from another network's tensors; name: of its checkpoint.
+
+    InputError when it has not the modules that `unet` has, or in other shapes.
+    """
+    own = {key: tensor.shape for key, tensor in unet.state_dict().items() if TEMPORAL in key}
+    found = {key: tensor for key, tensor in tensors.items() if key in own and tensor.shape == own[key]}
+    if not own or len(found) < len(own):
+        raise InputError(
+            f"temporal_from={name}: {len(found)} of the {len(own)} temporal tensors of this UNet are in it; name a "
+            "checkpoint with the same unet.temporal, or set temporal_from=null"
+        )
+    unet.load_state_dict(found, strict=False)

@@ -17,14 +17,14 @@ from latentsync.data.crops import ClipCrops
 from latentsync.data.windows import WindowRecipe, Windows
 from latentsync.diffusion.schedulers import scheduler_config
 from latentsync.faces.masks import inpaint_mask
-from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_vae
+from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_unet, load_vae
 from latentsync.hub.loras import LoraCard, unet_digest
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.critics import load_critics
-from latentsync.training.parts import add_lora, choose_parts, load_known
+from latentsync.training.parts import add_lora, choose_parts, load_known, load_temporal
 from latentsync.training.pixel_losses import Critics
 from latentsync.training.records import clips_hash
 from latentsync.training.runner import Task
@@ -137,6 +137,8 @@ def load_networks(config: DictConfig) -> Networks:
     """
     start = load_components(config.start_from) if config.start_from else None
     unet = _unet(config, start)
+    if config.temporal_from:
+        load_temporal(unet, load_unet(config.temporal_from).state_dict(), config.temporal_from)
     vae = load_vae(config.vae) if config.vae else start.vae if start else load_vae()
     encoder = _encoder(config, start)
     width = unet.config["cross_attention_dim"]
