@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_vae import tiny_vae
+from models_tiny_vae import tiny_vae
 
 from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip

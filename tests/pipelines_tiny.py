@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 import torch
-from tiny_vae import tiny_vae
+from models_tiny_vae import tiny_vae
 
 from latentsync.audio.features import FeatureStream, WaveformSource, local_stream
 from latentsync.faces.alignment import LEFT_BROW, NOSE, RIGHT_BROW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,10 @@ from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_
 
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
+from latentsync.diffusion.conditioning import steady_context
 from latentsync.hub import load_components
-from latentsync.training.parts import add_lora, choose_parts, merged, save_lora
+from latentsync.hub.loras import LoraCard, save_lora
+from latentsync.training.parts import add_lora, choose_parts, merged
 from latentsync.training.recipe import train
 from latentsync.training.runner import BadSample
 from latentsync.training.unet import UNetTask
@@ -123,6 +126,56 @@ def test_encoding_each_batch_anew_gives_what_was_cached(material) -> None:
         torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)  # the cache encodes in bf16
 
 
+def test_the_loss_is_that_of_the_velocity_with_the_kept_surroundings_weighed_down(material) -> None:
+    """As the embedded recipe wants it; the velocity is that of diffusers' schedule."""
+    changes = ("scheduler.prediction_type=v_prediction", "scheduler.timestep_spacing=trailing")
+    task = task_of(options(material, *changes, "losses.kept_weight=0.05"))
+    batch, schedule = task.batch([0, 1]), task.frozen.schedule
+    loss = task.losses(task.module, batch, 0)["noise"]
+    latents, masked, reference = task.conditions(batch)
+    noisy = schedule.add_noise(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    keep = (1 - task.frozen.latent_mask).expand(2, 1, 16, 8, 8)
+    shown = torch.cat([noisy, keep, masked, reference], dim=1)
+    predicted = task.module(shown, batch["timesteps"], batch, batch["heard"])
+    error = predicted - schedule.get_velocity(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    inside = task.frozen.latent_mask.expand_as(error) == 1
+    squares, places = (error**2).flatten(), torch.where(inside, 1.0, 0.05).flatten()
+    torch.testing.assert_close(loss, (squares * places).sum() / places.sum())
+    assert schedule.config["timestep_spacing"] == "trailing" and 0 < inside.float().mean() < 1
+
+
+def test_a_clip_is_seen_with_as_many_other_looks_as_its_group_is(material) -> None:
+    def seen(looks: str) -> dict[str, int]:
+        windows = task_of(options(material, f"data.looks={looks}", "data.most_frames=33")).training
+        assert {len(one.clip) for one in windows.clips} == {33}
+        return Counter(one.name for one in windows.clips)
+
+    assert seen("{a: 2, others: 1}") == {"a_1": 3, "b_1": 2}
+    assert seen("{a: 1}") == {"a_1": 2, "b_1": 1}
+    assert seen("1") == {"a_1": 2, "b_1": 2}
+    assert seen("null") == {"a_1": 1, "b_1": 1}
+
+
+def test_the_network_is_shown_the_context_that_dubbing_shows(material) -> None:
+    """What the UNet is given in training and in validation is steadied as the exported checkpoint asks dubbing to."""
+    plain, steady = (task_of(options(material, f"data.context_steadiness={frames}")) for frames in (0, 4))
+    batch = steady.batch([0, 1])
+    shown: list[torch.Tensor] = []
+    steady.module.unet.register_forward_pre_hook(lambda unet, arguments: shown.append(arguments[0][:, 5:9]))
+    steady.losses(steady.module, batch, 0)
+    assert torch.equal(shown[0], steady_context(batch["masked"], 4.0))
+    latents, masked, reference = plain.conditions(batch)
+    assert torch.equal(masked, batch["masked"]) and not torch.equal(masked, shown[0])
+    assert all(torch.equal(a, b) for a, b in zip((latents, reference), steady.conditions(batch)[::2], strict=True))
+    held_out = steady.held_out.sample(0)["masked"][None]  # type: ignore[union-attr]
+    shown.clear()
+    with torch.no_grad():
+        steady.validate(steady.module)
+    assert torch.equal(shown[0], steady_context(held_out, 4.0))
+    torch.testing.assert_close(shown[-1][:1], steady_context(held_out, 4.0))  # of the dub
+    assert [task.settings.defaults["context_steadiness"] for task in (plain, steady)] == [0, 4]
+
+
 def test_a_sample_hangs_on_its_number_and_a_bad_clip_is_named(material) -> None:
     config = stage2(material, "windows.swapped_context=0.5", "data.looks=1")
     training, held_out, _ = read_clips(config)
@@ -170,8 +223,7 @@ def test_lora_begins_as_nothing_and_merges_into_the_weights(material, tmp_path) 
     assert set(whole.state_dict()) == plain
     torch.testing.assert_close(whole(sample, 5, tokens).sample, changed, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(changed, before, atol=1e-3)
-    save_lora(unet, tmp_path)
-    kept = load_file(tmp_path / "adapter_model.safetensors")
+    kept = load_file(save_lora(unet, tmp_path / "kept", LoraCard("a", "b", "c")) / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in kept.values()) == sum(map(torch.numel, trained))
 
 
@@ -241,6 +293,23 @@ def test_a_checkpoint_of_another_shape_is_refused(material) -> None:
         build(options(material, f"start_from={exported}", "unet.layers_per_block=2"))
     with pytest.raises(InputError, match="prediction_type is 'epsilon' and 'v_prediction' is asked for"):
         build(options(material, f"start_from={exported}", "scheduler.prediction_type=v_prediction"))
+    with pytest.raises(InputError, match=r"mel encoder of .* has another shape: levels is 2 and 4 is asked for"):
+        build(options(material, f"start_from={exported}", "audio_encoder.mel={width: 8, levels: 4, hidden: 8}"))
+
+
+def test_temporal_modules_come_from_where_they_were_learned(material, tmp_path) -> None:
+    first, other = (task_of(options(material, f"unet.temporal={where}")) for where in ("none", "all"))
+    for name, parameter in other.module.unet.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.1 if ".motion_modules." in name else 0.2)
+    for task, name in ((first, "first"), (other, "other")):
+        task.export(task.module, tmp_path / name)
+    start = (f"start_from={tmp_path / 'first'}", "unet.temporal=decoder")
+    unet = task_of(options(material, *start, f"temporal_from={tmp_path / 'other'}")).module.unet
+    for name, tensor in unet.state_dict().items():
+        source = other if ".motion_modules." in name else first
+        assert torch.equal(tensor, source.module.unet.state_dict()[name]), name
+    with pytest.raises(InputError, match=r"temporal_from=.*first: 0 of the \d+ temporal tensors"):
+        build(options(material, *start, f"temporal_from={tmp_path / 'first'}"))
 
 
 def test_a_dry_run_prints_and_encodes_nothing(material, capsys) -> None:

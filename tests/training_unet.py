@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from tiny_vae import tiny_vae
+from models_tiny_vae import tiny_vae
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from latentsync.config import load_config
@@ -51,7 +51,7 @@ def clip(name: str, frames: int = FRAMES, seed: int = 0) -> ClipCrops:
 
 
 def write_clips(folder: Path, names: tuple[str, ...] = ("a_1", "b_1", "c_1")) -> Path:
-    """As `data.prepare` writes them."""
+    """As `data.preparation.continuous` writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(names):
         made = clip(name, seed=seed)

@@ -132,7 +132,7 @@ def write_folder(
     partial.mkdir(parents=True)
     try:
         _fill(partial, entries, parts, card, dtype)
-        _take_place(partial, path)
+        take_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return path
@@ -148,7 +148,8 @@ def _fill(
     write_json(root / CONFIG, {**entries, "format": FORMAT, "format_version": FORMAT_VERSION, "files": files})
 
 
-def _take_place(partial: Path, path: Path) -> None:
+def take_place(partial: Path, path: Path) -> None:
+    """Give a finished folder its name, in place of an older one; if that fails, the older one stays."""
     older = partial.with_suffix(".older")
     if path.exists():
         path.rename(older)

@@ -1,4 +1,4 @@
-"""What every recipe shares: learning-rate curves, moving averages, saving."""
+"""What recipes share beside the runner: the learning-rate curve, saving a network of diffusers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ critics of lip sync, sharpness and motion on the decoded one-step estimate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,23 @@ from einops import rearrange
 
 from latentsync.audio.features import AudioEncoder
 from latentsync.audio.mel_encoder import MelEncoder
-from latentsync.data.latents import frame_tokens
 from latentsync.data.windows import Sample, Windows
-from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, unet_input
+from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, steady_context, unet_input
 from latentsync.diffusion.targets import min_snr_weight, original_estimate, training_target
 from latentsync.hub import Settings, save_folder
+from latentsync.hub.loras import LoraCard, save_lora
 from latentsync.losses.noise import noise_loss
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
-from latentsync.training.parts import has_lora, merged, save_lora
+from latentsync.training.parts import merged
 from latentsync.training.pixel_losses import Critics, pixel_losses
 from latentsync.training.runner import BadSample, Report
 from latentsync.training.unet_validation import validate
 
 Batch = Mapping[str, torch.Tensor]
+LORA = "lora"  # folder of the low-rank matrices, in the run folder beside the export
 
 
 class ConditionedUNet(torch.nn.Module):
@@ -47,11 +49,8 @@ class ConditionedUNet(torch.nn.Module):
 
         returns: (b, 4, f, h, w) float32
         """
-        if self.encoder is None:
-            tokens = rearrange(sound["tokens"], "b f n d -> (b f) n d")
-        else:
-            tokens = frame_tokens(self.encoder, sound["mel"], sound["rows"])
-        tokens = tokens * heard.repeat_interleave(sample.shape[2])[:, None, None]
+        tokens = sound["tokens"] if self.encoder is None else self.encoder.rows_at(sound["mel"], sound["rows"])
+        tokens = rearrange(tokens, "b f n d -> (b f) n d") * heard.repeat_interleave(sample.shape[2])[:, None, None]
         return self.unet(sample, timesteps, tokens).sample.float()
 
 
@@ -90,14 +89,17 @@ class Frozen:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How losses count and what is written."""
+    """How losses count, what the network is shown and what is written."""
 
+    context_steadiness: float = 0.0  # frames; see `diffusion.conditioning.steady_context`, which dubbing uses too
     kept_weight: float = 1.0  # of the noise loss where the mask keeps
     min_snr: float | None = None  # gamma of the other losses' weight over timesteps; None: alike at all
     encoder_rate: float = 1.0  # factor on the mel encoder's learning rate
+    compiled: bool = False  # the UNet, in training
     export_dtype: torch.dtype | None = None  # of the weights on disk; None: as they are
     validated: int = 8  # held-out windows whose loss is measured
     dubbed: int = 2  # of them, that are dubbed too
+    lora: LoraCard | None = None  # of the low-rank matrices that are trained instead of weights, where they are
 
 
 class UNetTask:
@@ -120,10 +122,13 @@ class UNetTask:
         self.weights, self.settings, self.options = weights, settings, options
         self.rates = {"encoder.": options.encoder_rate}
         self.figures: dict[str, float] = {}  # of the last validation
+        self.updates = 0  # of the weights so far
 
     def prepare(self, device: torch.device) -> None:
-        """Move what is frozen to the device and encode the clips there."""
+        """Move what is frozen to the device and encode the clips there; compile the UNet where that is wanted."""
         self.frozen.to(device)
+        if self.options.compiled:
+            self.module.unet.compile()
         self.training, self.held_out = self.windows()
 
     def batch(self, indices: Sequence[int]) -> Sample:
@@ -139,6 +144,7 @@ class UNetTask:
 
     def losses(self, module: torch.nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """The noise loss, and the critics' on the one-step estimate."""
+        self.updates = step + 1
         schedule, mask = self.frozen.schedule, self.frozen.latent_mask.to(batch["noise"].device)
         latents, masked, reference = self.conditions(batch)
         timesteps, noise = batch["timesteps"], batch["noise"]
@@ -157,7 +163,12 @@ class UNetTask:
 
     @torch.no_grad()
     def conditions(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """latents, masked and reference latents (b, 4, f, h, w) of a batch: cached, or encoded now."""
+        """latents, masked and reference latents (b, 4, f, h, w) of a batch, as the network is shown them."""
+        latents, masked, reference = self._encoded(batch)
+        return latents, steady_context(masked, self.options.context_steadiness), reference
+
+    def _encoded(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """latents, masked, reference: cached, or encoded now."""
         if "latents" in batch:
             return batch["latents"], batch["masked"], batch["reference"]
         whole, reference = (batch[name].float() / 127.5 - 1 for name in ("frames", "reference_frames"))
@@ -170,25 +181,28 @@ class UNetTask:
         """Loss on held-out windows, what the audio is worth, and a dub of them to look at."""
         if self.held_out is None:
             return Report({})
-        report = validate(self, module, self.held_out)
+        eager = torch.compiler.set_stance("force_eager") if self.options.compiled else nullcontext()
+        with eager:  # a few windows of other shapes are not worth the compiler's minutes
+            report = validate(self, module, self.held_out)
         self.figures = dict(report.figures)
         return report
 
     def state_dict(self) -> dict[str, Any]:
-        """The last figures, which the model card carries."""
-        return {"figures": self.figures}
+        """The last figures and the updates made, which the model card carries."""
+        return {"figures": self.figures, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.figures = state["figures"]
+        self.figures, self.updates = state["figures"], state["updates"]
 
     def export(self, module: torch.nn.Module, folder: Path) -> None:
         """A checkpoint folder that `DubbingPipeline.from_pretrained` loads; LoRA is merged, and kept beside it."""
         assert isinstance(module, ConditionedUNet)
         encoder: Any = module.encoder if self.frozen.audio_encoder is None else self.frozen.audio_encoder
         figures = "".join(f"- held-out {name}: {value:.4f}\n" for name, value in self.figures.items())
-        if has_lora(module.unet):
-            save_lora(module.unet, folder.with_name("lora"))
+        if self.options.lora is not None:
+            card = replace(self.options.lora, steps=self.updates, figures=self.figures)
+            save_lora(module.unet, folder.with_name(LORA), card)
         save_folder(
             folder,
             unet=merged(module.unet),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +17,20 @@ from latentsync.data.crops import ClipCrops
 from latentsync.data.windows import WindowRecipe, Windows
 from latentsync.diffusion.schedulers import scheduler_config
 from latentsync.faces.masks import inpaint_mask
-from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_vae
+from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_unet, load_vae
+from latentsync.hub.loras import LoraCard, unet_digest
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.critics import load_critics
-from latentsync.training.parts import add_lora, choose_parts, load_known
+from latentsync.training.parts import add_lora, choose_parts, load_known, load_temporal
 from latentsync.training.pixel_losses import Critics
+from latentsync.training.records import clips_hash
 from latentsync.training.runner import Task
 from latentsync.training.unet import ConditionedUNet, Frozen, TaskOptions, UNetTask
 from latentsync.training.unet_data import Cutter, read_clips
-from latentsync.types import InputError
+from latentsync.types import MODEL_FPS, InputError
 
 VALIDATION_SEED = 20_241_210  # the held-out windows are the same in every run
 FILE_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -60,8 +63,9 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     weights = WeightedSum(_plain(config.weights))
     shape = networks.latent_shape(config.resolution)
     critics = load_critics(config, weights, shape[1])
-    if config.lora.rank:
-        add_lora(networks.unet, config.lora.rank, config.lora.alpha)
+    lora = _lora_card(config, networks, training) if config.lora.rank else None
+    if lora is not None:
+        add_lora(networks.unet, config.lora.rank, config.lora.alpha, config.run.seed)
     else:
         choose_parts(networks.unet, config.trained)
     if config.run.gradient_checkpointing and critics.look_at_pixels:
@@ -80,13 +84,30 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         weights,
         _settings(config, networks),
         TaskOptions(
+            context_steadiness=config.data.context_steadiness,
             kept_weight=config.losses.kept_weight,
             min_snr=config.losses.min_snr,
             encoder_rate=config.audio_encoder.rate,
+            compiled=config.compiled,
             export_dtype=FILE_TYPES[config.export.dtype],
             validated=config.validation.windows,
             dubbed=config.validation.dubbed,
+            lora=lora,
         ),
+    )
+
+
+def _lora_card(config: DictConfig, networks: Networks, clips: Sequence[ClipCrops]) -> LoraCard:
+    """What its folder will say. InputError without a checkpoint that the LoRA could be added to."""
+    if not config.start_from:
+        raise InputError("lora.rank changes a checkpoint, and none is named: give start_from, or set lora.rank=0")
+    return LoraCard(
+        name=config.lora.name or Path(config.run_folder).name,
+        base=str(config.start_from),
+        base_unet=unet_digest(networks.unet),
+        clips=len(clips),
+        seconds=round(sum(len(clip) for clip in clips) / MODEL_FPS, 2),
+        data=clips_hash(clips),
     )
 
 
@@ -95,16 +116,16 @@ def _windows(
 ) -> Callable[[], tuple[Windows, Windows | None]]:
     """What cuts the clips when training begins; what cannot work is told at once. InputError as `build`."""
     recipe = WindowRecipe(**_plain(config.windows))
-    decoded = _decoded(config, recipe, critics)
+    decoded, looks = _decoded(config, recipe, critics), _plain(config.data)["looks"]
     if recipe.swapped_context and not config.data.cache_latents:
         raise InputError("windows.swapped_context needs data.cache_latents=true: it looks for alike surroundings")
     as_dubbed = replace(recipe, audio_dropout=0.0, swapped_context=0.0, changed_voices=0.0)
 
     def cut() -> tuple[Windows, Windows | None]:
-        seen = cutter.windows(training, recipe, config.run.seed, decoded, config.data.looks)
+        seen = cutter.windows(training, recipe, config.run.seed, decoded, looks)
         if not held_out:
             return seen, None
-        return seen, cutter.windows(held_out, as_dubbed, VALIDATION_SEED, recipe.frames, 0)
+        return seen, cutter.windows(held_out, as_dubbed, VALIDATION_SEED, recipe.frames, None)
 
     return cut
 
@@ -116,6 +137,8 @@ def load_networks(config: DictConfig) -> Networks:
     """
     start = load_components(config.start_from) if config.start_from else None
     unet = _unet(config, start)
+    if config.temporal_from:
+        load_temporal(unet, load_unet(config.temporal_from).state_dict(), config.temporal_from)
     vae = load_vae(config.vae) if config.vae else start.vae if start else load_vae()
     encoder = _encoder(config, start)
     width = unet.config["cross_attention_dim"]
@@ -171,7 +194,8 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
         return load_audio_encoder(wanted.load)
     if wanted.mel:
         encoder = _new(config, lambda: MelEncoder(**_plain(wanted.mel)))
-        if start and isinstance(start.audio_encoder, MelEncoder) and start.audio_encoder.config == encoder.config:
+        if start and isinstance(start.audio_encoder, MelEncoder):
+            _same(encoder.config, start.audio_encoder.config, f"mel encoder of {config.start_from}")
             encoder.load_state_dict(start.audio_encoder.state_dict())
         return encoder
     if start:
@@ -185,6 +209,7 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
 def _settings(config: DictConfig, networks: Networks) -> Settings:
     export = _plain(config.export)
     defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+    defaults["context_steadiness"] = config.data.context_steadiness
     return Settings(resolution=config.resolution, scheduler=networks.scheduler, defaults=defaults)
 
 
