@@ -25,7 +25,7 @@ from latentsync.pipelines.networks import Networks
 from latentsync.pipelines.options import DubOptions
 from latentsync.pipelines.progress import Stopwatch
 from latentsync.pipelines.render import RenderSettings
-from latentsync.pipelines.scan import Chooser, SceneCut, Scanner, Shot, Tracked, Tracker
+from latentsync.pipelines.scan import Chooser, Scanner, SceneCut, Shot, Tracked, Tracker
 from latentsync.pipelines.voice import Voice
 from latentsync.pipelines.windows import interleaved_sequences
 from latentsync.types import InputError, VideoInfo
