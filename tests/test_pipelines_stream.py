@@ -87,6 +87,20 @@ def test_a_failure_in_the_last_item_is_not_lost() -> None:
             sink.put(item)
 
 
+def test_a_failure_after_the_last_item_is_not_lost() -> None:
+    def source():
+        try:
+            yield from range(3)
+        finally:
+            time.sleep(0.1)  # the main thread has all it wants by then
+            raise Fault("while closing")
+
+    arrived = []
+    with pytest.raises(Fault, match="while closing"), Crew() as crew:
+        arrived += [item for item, _ in zip(crew.prefetch(source(), 5), range(3), strict=False)]
+    assert arrived == [0, 1, 2] and not crew_threads()
+
+
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr("latentsync.pipelines.progress.time.perf_counter", lambda: now[0])

@@ -129,6 +129,7 @@ def test_a_run_of_the_embedded_recipe(embedded, tmp_path) -> None:
     assert (found.weights, found.folder) == (tmp_path / "weights", embedded)
     facts = read_facts(embedded, None, True)
     assert facts.updates == 42 and facts.data.training == ClipCount(2, 2.0, None) and facts.began_from == ""
+    assert facts.data.held_out == ClipCount(1, 1.0, None)
     assert facts.pictures == {} and facts.data.digest == ""
     other = {"unet": small_unet(seed=9), "vae": small_vae(), "audio_encoder": small_mel_encoder()}
     save_folder(tmp_path / "weights", **other, settings=SETTINGS, dtype=torch.float16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from latentsync.hub.settings import Settings
 from latentsync.types import InputError
@@ -165,7 +166,7 @@ def _sections(facts: CardFacts) -> Iterator[str]:
     yield _curves(run)
     yield _data(run.data)
     if examples := [name for name in run.pictures if "/" in name]:
-        shown = "\n\n".join(f"![{name}]({name})" for name in examples)
+        shown = "\n\n".join(f"![{PurePosixPath(name).stem.replace('_', ' ')}]({name})" for name in examples)
         yield f"## Examples\n\nFrom the validation of the run, on clips held out from it.\n\n{shown}"
     yield "\n".join(["## What it cannot do", "", *_bullets(_limits(facts))])
     if run.settings:

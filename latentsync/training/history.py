@@ -33,6 +33,7 @@ LAST_STAGE = Path("stage2") / "averaged.safetensors"  # of `training.embedded`: 
 UNET_PREFIX = "unet."  # of the UNet's tensors in it
 PANEL = (5.0, 3.4)  # inches
 PANELS_A_ROW, DOTS = 3, 80  # dots an inch
+LOG_FROM = 10.0  # ratio of the highest to the lowest value from which an axis counts in powers
 PLAIN_NAME = re.compile(r"[^\w.-]+")  # what a picture's name shall not hold
 
 
@@ -189,7 +190,8 @@ def draw_curves(losses: Sequence[Curve], validation: Sequence[Curve]) -> bytes:
             axes.plot(curve.steps, curve.values, label=curve.name, marker="." if len(curve.steps) == 1 else "")
         if len(curves) > 1:
             axes.legend(frameon=False)
-        if curves is losses and all(min(curve.values) > 0 for curve in curves):
+        lowest, highest = (choose(choose(curve.values) for curve in curves) for choose in (min, max))
+        if lowest > 0 and highest > LOG_FROM * lowest:
             axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel("updates")

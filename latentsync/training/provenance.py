@@ -65,10 +65,11 @@ def _read(run: Path, config: DictConfig, manifest: str | None) -> tuple[list[_Cl
         return _of_manifest(read), read.digest
     if OmegaConf.select(config, "data.crops"):
         training, held_out, digest = read_clips(config)
-        return [*_of_crops(training, False), *_of_crops(held_out, True)], digest
+        return _of_crops([*training, *held_out], frozenset(clip.name for clip in held_out)), digest
     left_out, frames = (OmegaConf.select(config, key) for key in ("leave_out", "most_frames"))
-    clips = load_folder(run / CROPS, leave_out=frozenset(left_out or ()))
-    return _of_crops([_capped(clip, frames) for clip in clips if clip.usable[:frames].all()], False), ""
+    unseen = frozenset(left_out or ())
+    clips = [_capped(clip, frames) for clip in load_folder(run / CROPS) if clip.usable.all()]
+    return _of_crops(clips, unseen), ""
 
 
 def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
@@ -79,8 +80,8 @@ def _of_manifest(manifest: Manifest) -> list[_Clip]:
     return [_Clip(e.source, e.frames / e.fps, e.speaker, e.split != TRAIN) for e in manifest.entries]
 
 
-def _of_crops(clips: Iterable[ClipCrops], held_out: bool) -> list[_Clip]:
-    return [_Clip(clip.name, len(clip) / MODEL_FPS, clip.speaker, held_out) for clip in clips]
+def _of_crops(clips: Iterable[ClipCrops], held_out: frozenset[str]) -> list[_Clip]:
+    return [_Clip(clip.name, len(clip) / MODEL_FPS, clip.speaker, clip.name in held_out) for clip in clips]
 
 
 def _count(clips: Sequence[_Clip], held_out: bool) -> ClipCount:
