@@ -87,18 +87,20 @@ def test_a_failure_in_the_last_item_is_not_lost() -> None:
             sink.put(item)
 
 
-def test_a_failure_after_the_last_item_is_not_lost() -> None:
-    def source():
-        try:
-            yield from range(3)
-        finally:
-            time.sleep(0.1)  # the main thread has all it wants by then
-            raise Fault("while closing")
+def test_a_failure_behind_the_last_item_that_is_wanted_is_not_lost() -> None:
+    enough = threading.Event()
 
-    arrived = []
+    def source():
+        yield from range(3)
+        assert enough.wait(30)
+        raise Fault("while closing")
+
     with pytest.raises(Fault, match="while closing"), Crew() as crew:
-        arrived += [item for item, _ in zip(crew.prefetch(source(), 5), range(3), strict=False)]
-    assert arrived == [0, 1, 2] and not crew_threads()
+        items = crew.prefetch(source(), 5)
+        assert [next(items) for _ in range(3)] == [0, 1, 2]
+        enough.set()
+        crew._stop.wait(30)
+    assert not crew_threads()
 
 
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch) -> None:
