@@ -16,7 +16,7 @@ SUMMARY = "Share the weights of a training: with a model card, pictures and chec
 EXAMPLES = """examples:
   latentsync share runs/unet_stage2 --to my-dub --dry-run
   latentsync share runs/unet_stage2 --to my-dub --weights-licence apache-2.0 --source-licences licences.tsv
-  latentsync share my-dub --to someone/my-dub --message "Second stage"
+  latentsync share my-dub --to someone/my-dub --revision stage2
 NAME is taken for a repository of the hub where it reads owner/name and there is no folder owner here; it is made
 private, and --public is needed for a public one. ./owner/name is always a folder.
 A table of licences has the columns source and licence (and origin): patterns of file or folder names and what they are
