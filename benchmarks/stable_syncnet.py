@@ -21,7 +21,7 @@ import numpy as np
 
 from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_clip
-from latentsync.data.prepare import prepare_clip
+from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.sampling import sample_generator
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 

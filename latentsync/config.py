@@ -1,7 +1,7 @@
 """Configuration as difference: one full default, small deltas, overrides. Also: where the package's own files lie.
 
-A delta names the file that it changes in its key `base`, relative to its own folder. A key that the base does not have
-is an error, so a misspelt option cannot be ignored in silence.
+A delta names the file that it changes in its key `base`, relative to its own folder; a group within a file may do so
+too. A key that the base does not have is an error, so a misspelt option cannot be ignored in silence.
 """
 
 from __future__ import annotations
@@ -83,7 +83,14 @@ def _find(path: str | Path) -> Path:
 
 
 def _read_chain(path: Path) -> DictConfig:
-    config = _read(path)
+    return _based(_read(path), path)
+
+
+def _based(config: DictConfig, path: Path) -> DictConfig:
+    """A file or a group of it, merged over its base where it names one."""
+    for key in list(config):
+        if not OmegaConf.is_interpolation(config, key) and isinstance(group := config[key], DictConfig):
+            config[key] = _based(group, path)
     base = config.pop("base", None)
     if base is None:
         return config

@@ -14,7 +14,7 @@ from latentsync.audio.mel import syncnet_mel
 from latentsync.cli import main
 from latentsync.config import load_config
 from latentsync.data.manifest import read_manifest
-from latentsync.data.preparation import chain, report
+from latentsync.data.preparation import chain, continuous, report
 from latentsync.data.preparation.run import Preparation, prepare_data
 from latentsync.types import InputError
 
@@ -238,3 +238,23 @@ def test_the_command_plans_without_writing_and_names_an_empty_folder(videos: Pat
     (tmp_path / "nothing").mkdir()
     assert main(["prepare", str(tmp_path / "nothing"), "--out", str(out), *settings]) == 2
     assert "holds no video" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_whole_video_becomes_one_clip_as_a_segment_does(videos, tmp_path, monkeypatch) -> None:
+    """Without the manifest's stages, the same pictures on the same clock; made once."""
+    source = videos / "anna" / "talk.mp4"
+    clip = continuous.prepare_clip(source, tmp_path / "crops", RESOLUTION)
+    [segment] = prepared(source, tmp_path / "data", "split.validation=0").manifest.clips("train")
+    assert np.array_equal(clip.crops, segment.crops) and np.array_equal(clip.landmarks, segment.landmarks)
+    assert np.array_equal(clip.times, segment.times) and clip.name == "talk"
+    brief = continuous.prepare_clip(videos / "bert" / "brief.mp4", tmp_path / "crops", RESOLUTION)
+    np.testing.assert_allclose(np.diff(brief.times), 1 / 25)  # shot at 50 frames a second
+    monkeypatch.setattr(continuous, "on_the_clock", None)
+    assert np.array_equal(continuous.prepare_clip(source, tmp_path / "crops", RESOLUTION).crops, clip.crops)
+
+
+def test_a_video_that_gives_no_clip_is_named(videos, tmp_path) -> None:
+    for name, told in {"wall": "wall.mp4: no face", "mute": "mute.mp4", "cut_off": "cut_off.mp4"}.items():
+        with pytest.raises(InputError, match=told):
+            continuous.prepare_clip(videos / "bert" / f"{name}.mp4", tmp_path, RESOLUTION)
+    assert not list(tmp_path.iterdir())

@@ -140,7 +140,8 @@ def test_averages_are_those_of_the_formula_and_leave_the_weights_alone() -> None
 
 
 def test_rates_belong_to_their_parts_of_the_network() -> None:
-    groups = make_optimizer(LineTask(), options()).param_groups
+    groups = make_optimizer(LineTask(), options(betas=[0.9, 0.98])).param_groups
+    assert all(group["betas"] == (0.9, 0.98) for group in groups)
     assert {tuple(group["params"][0].shape): group["lr"] for group in groups} == {(8, WIDTH): 0.05, (1, 8): 0.025}
 
 
@@ -162,6 +163,7 @@ def test_tensorboard_holds_every_loss_and_picture(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"betas": [0.9, 1.0]}, r"run.betas is \[0.9, 1.0\]; give two numbers"),
         ({"schedule": "linear"}, "run.schedule is 'linear'; choose one of constant, cosine"),
         ({"steps": 0}, "at least 1"),
         ({"ema_decay": 1.0}, r"\[0, 1\)"),

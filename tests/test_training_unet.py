@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_
 
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
+from latentsync.diffusion.conditioning import steady_context
 from latentsync.hub import load_components
 from latentsync.training.parts import add_lora, choose_parts, merged, save_lora
 from latentsync.training.recipe import train
@@ -121,6 +125,77 @@ def test_encoding_each_batch_anew_gives_what_was_cached(material) -> None:
     for expected, found in zip(kept, made, strict=True):
         assert expected.shape == found.shape == (3, 4, 16, 8, 8)
         torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)  # the cache encodes in bf16
+
+
+def test_the_loss_is_that_of_the_velocity_with_the_kept_surroundings_weighed_down(material) -> None:
+    """As the embedded recipe wants it; the velocity is that of diffusers' schedule."""
+    changes = ("scheduler.prediction_type=v_prediction", "scheduler.timestep_spacing=trailing")
+    task = task_of(options(material, *changes, "losses.kept_weight=0.05"))
+    batch, schedule = task.batch([0, 1]), task.frozen.schedule
+    loss = task.losses(task.module, batch, 0)["noise"]
+    latents, masked, reference = task.conditions(batch)
+    noisy = schedule.add_noise(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    keep = (1 - task.frozen.latent_mask).expand(2, 1, 16, 8, 8)
+    shown = torch.cat([noisy, keep, masked, reference], dim=1)
+    predicted = task.module(shown, batch["timesteps"], batch, batch["heard"])
+    error = predicted - schedule.get_velocity(latents, batch["noise"], batch["timesteps"])  # type: ignore[arg-type]
+    inside = task.frozen.latent_mask.expand_as(error) == 1
+    squares, places = (error**2).flatten(), torch.where(inside, 1.0, 0.05).flatten()
+    torch.testing.assert_close(loss, (squares * places).sum() / places.sum())
+    assert schedule.config["timestep_spacing"] == "trailing" and 0 < inside.float().mean() < 1
+
+
+def test_a_compiled_network_gives_the_same_losses(material, monkeypatch) -> None:
+    """Compiled for training only: validation goes through the network as it is."""
+    compiled: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        compiled.append("graph")
+        return graph.forward
+
+    plain = task_of(options(material))
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
+    task = task_of(options(material, "compiled=true"))
+    with torch.no_grad():
+        report = task.validate(task.module)
+    assert not compiled
+    batch = task.batch([0, 1])
+    losses = [one.losses(one.module, batch, 0)["noise"] for one in (plain, task)]
+    torch.testing.assert_close(losses[0], losses[1])
+    with torch.no_grad():
+        assert compiled and report.figures == plain.validate(plain.module).figures
+
+
+def test_a_clip_is_seen_with_as_many_other_looks_as_its_group_is(material) -> None:
+    def seen(looks: str) -> dict[str, int]:
+        windows = task_of(options(material, f"data.looks={looks}", "data.most_frames=33")).training
+        assert {len(one.clip) for one in windows.clips} == {33}
+        return Counter(one.name for one in windows.clips)
+
+    assert seen("{a: 2, others: 1}") == {"a_1": 3, "b_1": 2}
+    assert seen("{a: 1}") == {"a_1": 2, "b_1": 1}
+    assert seen("1") == {"a_1": 2, "b_1": 2}
+    assert seen("null") == {"a_1": 1, "b_1": 1}
+
+
+def test_the_network_is_shown_the_context_that_dubbing_shows(material) -> None:
+    """What the UNet is given in training and in validation is steadied as the exported checkpoint asks dubbing to."""
+    plain, steady = (task_of(options(material, f"data.context_steadiness={frames}")) for frames in (0, 4))
+    batch = steady.batch([0, 1])
+    shown: list[torch.Tensor] = []
+    steady.module.unet.register_forward_pre_hook(lambda unet, arguments: shown.append(arguments[0][:, 5:9]))
+    steady.losses(steady.module, batch, 0)
+    assert torch.equal(shown[0], steady_context(batch["masked"], 4.0))
+    latents, masked, reference = plain.conditions(batch)
+    assert torch.equal(masked, batch["masked"]) and not torch.equal(masked, shown[0])
+    assert all(torch.equal(a, b) for a, b in zip((latents, reference), steady.conditions(batch)[::2], strict=True))
+    held_out = steady.held_out.sample(0)["masked"][None]  # type: ignore[union-attr]
+    shown.clear()
+    with torch.no_grad():
+        steady.validate(steady.module)
+    assert torch.equal(shown[0], steady_context(held_out, 4.0))
+    torch.testing.assert_close(shown[-1][:1], steady_context(held_out, 4.0))  # of the dub
+    assert [task.settings.defaults["context_steadiness"] for task in (plain, steady)] == [0, 4]
 
 
 def test_a_sample_hangs_on_its_number_and_a_bad_clip_is_named(material) -> None:
@@ -241,6 +316,8 @@ def test_a_checkpoint_of_another_shape_is_refused(material) -> None:
         build(options(material, f"start_from={exported}", "unet.layers_per_block=2"))
     with pytest.raises(InputError, match="prediction_type is 'epsilon' and 'v_prediction' is asked for"):
         build(options(material, f"start_from={exported}", "scheduler.prediction_type=v_prediction"))
+    with pytest.raises(InputError, match=r"mel encoder of .* has another shape: levels is 2 and 4 is asked for"):
+        build(options(material, f"start_from={exported}", "audio_encoder.mel={width: 8, levels: 4, hidden: 8}"))
 
 
 def test_a_dry_run_prints_and_encodes_nothing(material, capsys) -> None:

@@ -51,7 +51,7 @@ def clip(name: str, frames: int = FRAMES, seed: int = 0) -> ClipCrops:
 
 
 def write_clips(folder: Path, names: tuple[str, ...] = ("a_1", "b_1", "c_1")) -> Path:
-    """As `data.prepare` writes them."""
+    """As `data.preparation.continuous` writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(names):
         made = clip(name, seed=seed)

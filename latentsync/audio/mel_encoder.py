@@ -57,6 +57,14 @@ class MelEncoder(StreamedEncoder):
         """
         return self(mel)[:, MARGIN:-MARGIN]
 
+    def rows_at(self, mel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """What the frames of a batch of windows hear, with gradients: (b, f, levels, width).
+
+        mel: (b, 80, columns) around the windows, as `rows_with_context`; rows: (b, f) each frame's own row within
+        """
+        heard = self.rows_with_context(mel)
+        return heard.gather(1, rows[:, :, None, None].expand(-1, -1, *heard.shape[2:]))
+
     def stream(self, source: WaveformSource) -> FeatureStream:
         """Rows of `source` on demand, equal to those of one pass over the whole of it; outside it lies silence."""
         mel = LogMel(source)

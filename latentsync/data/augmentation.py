@@ -104,6 +104,11 @@ class Look:
         saturation = float(np.exp(rng.normal(0, SATURATION)))
         return cls(bool(rng.random() < 0.5), curves.round().astype(np.uint8), saturation, grid + smooth)
 
+    @property
+    def contents(self) -> bytes:
+        """All that it is made of, for a cache's key."""
+        return repr((self.mirrored, self.saturation)).encode() + self.curves.tobytes() + self.places.tobytes()
+
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """crops: (f, r, r, 3) uint8 RGB -> same shape."""
         return np.stack([self._frame(frame) for frame in crops])

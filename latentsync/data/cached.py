@@ -16,11 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentsync.audio.features import AudioEncoder
+from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
-from latentsync.data.latents import encode_clip
+from latentsync.data.sampling import pixels
+from latentsync.diffusion.conditioning import mask_pixels
+from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 
 Tensors = dict[str, torch.Tensor]
+ENCODED_AT_ONCE = 16  # frames
 
 
 def module_digest(module: torch.nn.Module) -> bytes:
@@ -45,6 +49,19 @@ def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors])
     return load_file(path)
 
 
+@torch.no_grad()
+def encoded(vae: Autoencoder, crops: np.ndarray, see: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Latents of crops (f, r, r, 3) uint8, a few frames at once: (b, 4, f, h, w), scaled, on the CPU.
+
+    see: pixel values (1, f, 3, r, r) -> (b, f, 3, r, r), what of them is encoded
+    """
+    parts = []
+    for first in range(0, len(crops), ENCODED_AT_ONCE):
+        images = see(pixels(crops[first : first + ENCODED_AT_ONCE])[None])
+        parts.append(autoencoder.encode(vae, images.to(vae.device)).cpu())
+    return torch.cat(parts, dim=2)
+
+
 class LatentCache:
     """Latents of whole clips and of clips with the mouth hidden."""
 
@@ -53,15 +70,21 @@ class LatentCache:
         self.vae, self.mask, self.folder = vae, mask, folder
         self.network = module_digest(vae)
 
-    def __call__(self, clip: ClipCrops) -> tuple[torch.Tensor, torch.Tensor]:
-        """latents, masked: (4, f, h, w) float16, scaled."""
+    def __call__(self, clip: ClipCrops, look: Look | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """latents, masked: (4, f, h, w) float16, scaled; of the clip with another look where one is given."""
         contents = [self.network, self.mask.numpy().tobytes(), np.ascontiguousarray(clip.crops).tobytes()]
-        found = cached(self.folder, contents, lambda: self._make(clip))
+        if look is not None:
+            contents.append(look.contents)
+        found = cached(self.folder, contents, lambda: self._make(clip.crops, look))
         return found["latents"], found["masked"]
 
-    def _make(self, clip: ClipCrops) -> Tensors:
-        encoded = encode_clip(clip, self.vae, self.mask)
-        return {"latents": encoded.latents.contiguous(), "masked": encoded.masked.contiguous()}
+    def _make(self, crops: np.ndarray, look: Look | None) -> Tensors:
+        with torch.autocast(self.vae.device.type, torch.bfloat16):
+            latents, masked = encoded(self.vae, look(np.asarray(crops)) if look else crops, self._whole_and_hidden)
+        return {"latents": latents.half().contiguous(), "masked": masked.half().contiguous()}
+
+    def _whole_and_hidden(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([images, mask_pixels(images, self.mask)])
 
 
 class FeatureCache:

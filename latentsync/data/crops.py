@@ -42,6 +42,11 @@ def load_clip(folder: Path, name: str) -> ClipCrops:
     return ClipCrops(name, crops, landmarks, times, waveform.astype(np.float32))
 
 
+def write_table(file: Path, landmarks: np.ndarray, times: np.ndarray, waveform: np.ndarray) -> None:
+    """Write what a clip holds beside its pictures, see `ClipCrops`, to `file` (.npz)."""
+    np.savez(file, lm=landmarks, times=times, wav=waveform)
+
+
 def load_folder(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> list[ClipCrops]:
     """Every clip of `folder` by name, except those named in `leave_out`. Raises InputError when none is left."""
     names = sorted(path.name.removesuffix(".crops.npy") for path in Path(folder).glob("*.crops.npy"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +14,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from latentsync.audio.mel import syncnet_columns, syncnet_length
 from latentsync.audio.windows import SYNCNET_COLUMNS, syncnet_start
 from latentsync.data.augmentation import Look
+from latentsync.data.cached import cached, encoded, module_digest
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, pixels, sample_generator
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import VisualInput, lower_half
 from latentsync.types import MODEL_FPS, InputError
 
-ENCODED_AT_ONCE = 16  # frames
 NAMED_REASONS = 3  # of skipped clips, in a message
 
 
@@ -187,10 +185,7 @@ class HalfLatents:
     def __init__(self, vae: autoencoder.Autoencoder, wanted: VisualInput, folder: Path) -> None:
         """folder: of the cache."""
         self.vae, self.wanted, self.folder = vae, wanted, folder
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in vae.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        self._network = digest.digest()
+        self.network = module_digest(vae)
 
     def __call__(self, clip: ClipCrops) -> np.ndarray:
         """(f, 4, size / 2, size) float16, memory-mapped. InputError when the crops are of another size."""
@@ -200,23 +195,11 @@ class HalfLatents:
                 f"{clip.name} has crops of {clip.crops.shape[1]} px, and latents of size {self.wanted.size} need "
                 f"{side} px: prepare the clips at that size, or change input.size"
             )
-        digest = hashlib.blake2b(self._network, digest_size=16)
-        digest.update(np.ascontiguousarray(clip.crops).tobytes())
-        path = self.folder / f"{digest.hexdigest()}.npy"
-        if not path.exists():
-            self._write(path, clip.crops)
-        return np.load(path, mmap_mode="r")
+        contents = [self.network, np.ascontiguousarray(clip.crops).tobytes()]
+        return cached(self.folder, contents, lambda: self._make(clip.crops))["halves"].numpy()
 
-    @torch.no_grad()
-    def _write(self, path: Path, crops: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parts = []
-        for first in range(0, len(crops), ENCODED_AT_ONCE):
-            images = pixels(crops[first : first + ENCODED_AT_ONCE])[None].to(self.vae.device)
-            encoded = autoencoder.encode(self.vae, images)[0, :, :, self.wanted.size // 2 :]
-            parts.append(rearrange(encoded, "c f h w -> f c h w").half().cpu().numpy())
-        latents = np.concatenate(parts)
-        assert np.isfinite(latents).all(), path
-        partial = path.with_name(f".{os.getpid()}-{path.name}")
-        np.save(partial, latents)
-        partial.replace(path)
+    def _make(self, crops: np.ndarray) -> dict[str, torch.Tensor]:
+        whole = encoded(self.vae, crops, lambda images: images)[0]
+        assert whole.isfinite().all()
+        halves = rearrange(whole[:, :, self.wanted.size // 2 :], "c f h w -> f c h w")
+        return {"halves": halves.half().contiguous()}

@@ -29,13 +29,13 @@ from latentsync.audio.mel_encoder import MARGIN
 from latentsync.audio.windows import SYNCNET_COLUMNS, audio_windows, centre_step, syncnet_start
 from latentsync.data.augmentation import Look, Voice
 from latentsync.data.crops import ClipCrops
-from latentsync.data.latents import ROWS_A_FRAME
 from latentsync.data.sampling import alike_moment, clip_weights, draw_moments, sample_generator
 from latentsync.data.sound import AS_RECORDED, ClipSound
 from latentsync.diffusion.noise import DEFAULT_ALPHA, mixed_noise
 from latentsync.types import WINDOW_FRAMES, InputError
 
 Sample = dict[str, torch.Tensor]
+ROWS_A_FRAME = 2.6  # rows of audio at most between two frames, 50 Hz: down to 20 frames a second
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,8 @@ def held_out_correlation(readout: LipReadout, clips: list[ClipCrops], scale: flo
     """Mean over clips of the correlation between predicted and true lip shape along its direction of most variance."""
     correlations = []
     for clip in clips:
-        targets, sound = clip_targets(clip), ClipSound(clip.waveform)
-        rows = [centre_step(time) for time in clip.times]
+        targets, sound = clip_targets(clip)[clip.usable], ClipSound(clip.waveform)
+        rows = [centre_step(time) for time in clip.times[clip.usable]]
         with torch.no_grad():
             mel = sound.columns(0, rows[-1] + 1, MARGIN)
             predicted = readout(mel[None])[0, rows].numpy() * scale

@@ -66,9 +66,8 @@ def make_optimizer(task: Task, config: RunConfig) -> torch.optim.Optimizer:
     ]
     if not given:
         raise InputError("nothing is to be trained: every parameter is frozen; choose other parts of the network")
-    if config.optimizer == "adamw8bit":
-        return _adamw_8bit()(given, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(given, weight_decay=config.weight_decay)
+    make = _adamw_8bit() if config.optimizer == "adamw8bit" else torch.optim.AdamW
+    return make(given, betas=tuple(config.betas), weight_decay=config.weight_decay)
 
 
 def _adamw_8bit() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +32,7 @@ class RunConfig:
     warmup: int = 0  # updates over which the learning rate rises
     schedule: str = "constant"  # of the learning rate after that: constant | cosine
     weight_decay: float = 0.01
+    betas: Sequence[float] = (0.9, 0.999)  # of Adam's two moving averages
     clip: float = 1.0  # largest norm of the gradient
     ema_decay: float = 0.0  # of the moving average of the weights; 0: none
     precision: str = "no"  # of the forward pass: no (float32) | bf16 | fp16
@@ -65,6 +66,8 @@ class RunConfig:
                 raise InputError(f"run.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"run.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"run.betas is {list(self.betas)}; give two numbers in [0, 1)")
 
     def share(self, processes: int) -> int:
         """Samples of one process in one part of the batch. InputError when the batch cannot be shared out evenly."""

@@ -7,6 +7,7 @@ critics of lip sync, sharpness and motion on the decoded one-step estimate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from einops import rearrange
 
 from latentsync.audio.features import AudioEncoder
 from latentsync.audio.mel_encoder import MelEncoder
-from latentsync.data.latents import frame_tokens
 from latentsync.data.windows import Sample, Windows
-from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, unet_input
+from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, steady_context, unet_input
 from latentsync.diffusion.targets import min_snr_weight, original_estimate, training_target
 from latentsync.hub import Settings, save_folder
 from latentsync.losses.noise import noise_loss
@@ -47,11 +47,8 @@ class ConditionedUNet(torch.nn.Module):
 
         returns: (b, 4, f, h, w) float32
         """
-        if self.encoder is None:
-            tokens = rearrange(sound["tokens"], "b f n d -> (b f) n d")
-        else:
-            tokens = frame_tokens(self.encoder, sound["mel"], sound["rows"])
-        tokens = tokens * heard.repeat_interleave(sample.shape[2])[:, None, None]
+        tokens = sound["tokens"] if self.encoder is None else self.encoder.rows_at(sound["mel"], sound["rows"])
+        tokens = rearrange(tokens, "b f n d -> (b f) n d") * heard.repeat_interleave(sample.shape[2])[:, None, None]
         return self.unet(sample, timesteps, tokens).sample.float()
 
 
@@ -90,11 +87,13 @@ class Frozen:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How losses count and what is written."""
+    """How losses count, what the network is shown and what is written."""
 
+    context_steadiness: float = 0.0  # frames; see `diffusion.conditioning.steady_context`, which dubbing uses too
     kept_weight: float = 1.0  # of the noise loss where the mask keeps
     min_snr: float | None = None  # gamma of the other losses' weight over timesteps; None: alike at all
     encoder_rate: float = 1.0  # factor on the mel encoder's learning rate
+    compiled: bool = False  # the UNet, in training
     export_dtype: torch.dtype | None = None  # of the weights on disk; None: as they are
     validated: int = 8  # held-out windows whose loss is measured
     dubbed: int = 2  # of them, that are dubbed too
@@ -122,8 +121,10 @@ class UNetTask:
         self.figures: dict[str, float] = {}  # of the last validation
 
     def prepare(self, device: torch.device) -> None:
-        """Move what is frozen to the device and encode the clips there."""
+        """Move what is frozen to the device and encode the clips there; compile the UNet where that is wanted."""
         self.frozen.to(device)
+        if self.options.compiled:
+            self.module.unet.compile()
         self.training, self.held_out = self.windows()
 
     def batch(self, indices: Sequence[int]) -> Sample:
@@ -157,7 +158,12 @@ class UNetTask:
 
     @torch.no_grad()
     def conditions(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """latents, masked and reference latents (b, 4, f, h, w) of a batch: cached, or encoded now."""
+        """latents, masked and reference latents (b, 4, f, h, w) of a batch, as the network is shown them."""
+        latents, masked, reference = self._encoded(batch)
+        return latents, steady_context(masked, self.options.context_steadiness), reference
+
+    def _encoded(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """latents, masked, reference: cached, or encoded now."""
         if "latents" in batch:
             return batch["latents"], batch["masked"], batch["reference"]
         whole, reference = (batch[name].float() / 127.5 - 1 for name in ("frames", "reference_frames"))
@@ -170,7 +176,9 @@ class UNetTask:
         """Loss on held-out windows, what the audio is worth, and a dub of them to look at."""
         if self.held_out is None:
             return Report({})
-        report = validate(self, module, self.held_out)
+        eager = torch.compiler.set_stance("force_eager") if self.options.compiled else nullcontext()
+        with eager:  # a few windows of other shapes are not worth the compiler's minutes
+            report = validate(self, module, self.held_out)
         self.figures = dict(report.figures)
         return report
 

@@ -80,9 +80,11 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         weights,
         _settings(config, networks),
         TaskOptions(
+            context_steadiness=config.data.context_steadiness,
             kept_weight=config.losses.kept_weight,
             min_snr=config.losses.min_snr,
             encoder_rate=config.audio_encoder.rate,
+            compiled=config.compiled,
             export_dtype=FILE_TYPES[config.export.dtype],
             validated=config.validation.windows,
             dubbed=config.validation.dubbed,
@@ -95,16 +97,16 @@ def _windows(
 ) -> Callable[[], tuple[Windows, Windows | None]]:
     """What cuts the clips when training begins; what cannot work is told at once. InputError as `build`."""
     recipe = WindowRecipe(**_plain(config.windows))
-    decoded = _decoded(config, recipe, critics)
+    decoded, looks = _decoded(config, recipe, critics), _plain(config.data)["looks"]
     if recipe.swapped_context and not config.data.cache_latents:
         raise InputError("windows.swapped_context needs data.cache_latents=true: it looks for alike surroundings")
     as_dubbed = replace(recipe, audio_dropout=0.0, swapped_context=0.0, changed_voices=0.0)
 
     def cut() -> tuple[Windows, Windows | None]:
-        seen = cutter.windows(training, recipe, config.run.seed, decoded, config.data.looks)
+        seen = cutter.windows(training, recipe, config.run.seed, decoded, looks)
         if not held_out:
             return seen, None
-        return seen, cutter.windows(held_out, as_dubbed, VALIDATION_SEED, recipe.frames, 0)
+        return seen, cutter.windows(held_out, as_dubbed, VALIDATION_SEED, recipe.frames, None)
 
     return cut
 
@@ -171,7 +173,8 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
         return load_audio_encoder(wanted.load)
     if wanted.mel:
         encoder = _new(config, lambda: MelEncoder(**_plain(wanted.mel)))
-        if start and isinstance(start.audio_encoder, MelEncoder) and start.audio_encoder.config == encoder.config:
+        if start and isinstance(start.audio_encoder, MelEncoder):
+            _same(encoder.config, start.audio_encoder.config, f"mel encoder of {config.start_from}")
             encoder.load_state_dict(start.audio_encoder.state_dict())
         return encoder
     if start:
@@ -185,6 +188,7 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
 def _settings(config: DictConfig, networks: Networks) -> Settings:
     export = _plain(config.export)
     defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+    defaults["context_steadiness"] = config.data.context_steadiness
     return Settings(resolution=config.resolution, scheduler=networks.scheduler, defaults=defaults)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from latentsync.data.augmentation import Look
 from latentsync.data.cached import FeatureCache, LatentCache
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
 from latentsync.data.manifest import read_manifest
-from latentsync.data.sampling import sample_generator
+from latentsync.data.sampling import group_of, sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.training.records import clips_hash
@@ -25,14 +25,20 @@ from latentsync.training.runtime import warn_user
 from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 NAMED = 3  # skipped clips that a warning names
+OTHERS = "others"  # in `data.looks`: clips of every group that it does not name
 
 
 def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], str]:
     """Clips to train on, clips held out and the hash of both: of a manifest's splits, or of a folder of prepared clips.
 
-    InputError when neither is named, or the folder is empty.
+    Of each its first `data.most_frames` frames. InputError when neither is named, or the folder is empty.
     """
-    data = config.data
+    training, held_out, data_hash = _whole_clips(config.data)
+    most = config.data.most_frames
+    return [_capped(clip, most) for clip in training], [_capped(clip, most) for clip in held_out], data_hash
+
+
+def _whole_clips(data: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], str]:
     if data.manifest:
         manifest = read_manifest(Path(data.manifest))
         return manifest.clips("train"), manifest.clips("validation"), manifest.digest
@@ -45,6 +51,18 @@ def read_clips(config: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], st
     training = load_folder(Path(data.crops), leave_out=frozenset([*data.leave_out, *unseen]))
     held_out = [load_clip(Path(data.crops), name) for name in unseen]
     return training, held_out, clips_hash([*training, *held_out])
+
+
+def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
+    """The clip's first `frames` frames."""
+    return replace(clip, crops=clip.crops[:frames], landmarks=clip.landmarks[:frames], times=clip.times[:frames])
+
+
+def other_looks(clip: ClipCrops, looks: int | Mapping[str, int] | None) -> int:
+    """With how many other looks a clip is seen: one number for all, or by group of clips and for all `others`."""
+    if isinstance(looks, Mapping):
+        return looks.get(group_of(clip.name), looks.get(OTHERS, 0))
+    return looks or 0
 
 
 @dataclass(frozen=True)
@@ -66,9 +84,9 @@ class Cutter:
         recipe: WindowRecipe,
         seed: int,
         decoded: int,
-        looks: int,
+        looks: int | Mapping[str, int] | None,
     ) -> Windows:
-        """All windows of `clips`, each clip also seen with `looks` other looks.
+        """All windows of `clips`, each clip also seen with other looks, see `other_looks`.
 
         decoded: frames of a window whose pixels are compared. InputError when no clip can be used; warns of those that
         are left out.
@@ -76,7 +94,8 @@ class Cutter:
         caches, cut, skipped = self._caches(), {}, []
         for number in _in_turn(len(clips)):
             try:
-                cut[number] = self._cut(clips[number], recipe, looks, caches)
+                clip = clips[number]
+                cut[number] = self._cut(clip, recipe, other_looks(clip, looks), caches)
             except InputError as error:
                 skipped.append(str(error))
         if not cut:
@@ -136,8 +155,7 @@ def _seen(
 ) -> WindowClip:
     if cache is None:
         return WindowClip(clip, starts, sound, look)
-    latents, masked = cache(replace(clip, crops=look(np.asarray(clip.crops))) if look else clip)
-    return WindowClip(clip, starts, sound, look, latents, masked)
+    return WindowClip(clip, starts, sound, look, *cache(clip, look))
 
 
 def _in_turn(count: int) -> list[int]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from latentsync.audio.features import ArrayWaveform, AudioEncoder
 from latentsync.audio.mel import syncnet_mel
+from latentsync.data.crops import write_table
 from latentsync.data.preparation.resample import TICK_SAMPLES
 from latentsync.data.preparation.store import FILES, write_array, write_whole
 from latentsync.data.preparation.sync import Spoken
@@ -41,8 +42,7 @@ def finish_clip(spoken: Spoken, offset: float, crops_file: Path, name: str, fold
         write_array(folder / mel, syncnet_mel(waveform).numpy())
     write_whole(folder / f"{clip}.crops.npy", lambda file: _link_or_copy(crops_file, file))
     times = np.arange(len(spoken.crops)) / MODEL_FPS
-    arrays = {"lm": spoken.landmarks, "times": times, "wav": waveform}
-    write_whole(folder / f"{clip}.npz", lambda file: np.savez(file, **arrays))
+    write_whole(folder / f"{clip}.npz", lambda file: write_table(file, spoken.landmarks, times, waveform))
     return {"clip": clip, "mel": mel, "sound": sound, FILES: [f"{clip}.crops.npy", f"{clip}.npz", mel]}
 
 

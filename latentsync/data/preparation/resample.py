@@ -28,6 +28,14 @@ def resample(path: Path, ticks_file: Path, sound_file: Path) -> dict[str, Any]:
 
     Returns {ticks, pictures, damaged}. Dropped where too few pictures a second are shown or too many are damaged.
     """
+    ticks, waveform, counts = on_the_clock(path)
+    write_array(ticks_file, ticks)
+    write_array(sound_file, waveform)
+    return counts
+
+
+def on_the_clock(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """What `resample` writes, and what it returns. Dropped as there."""
     times, end, damaged = _picture_times(path)
     with read_waveform(path) as sound:
         waveform = sound.read(0, len(sound))
@@ -37,9 +45,8 @@ def resample(path: Path, ticks_file: Path, sound_file: Path) -> dict[str, Any]:
         raise Dropped("damaged pictures", f"{damaged} of {len(times)} did not decode")
     if shown < FEWEST_PICTURES * len(ticks):
         raise Dropped("too few pictures a second", f"{shown} in {len(ticks) / MODEL_FPS:.2f} s")
-    write_array(ticks_file, ticks)
-    write_array(sound_file, waveform[: len(ticks) * TICK_SAMPLES])
-    return {"ticks": len(ticks), "pictures": len(times), "damaged": damaged}
+    counts = {"ticks": len(ticks), "pictures": len(times), "damaged": damaged}
+    return ticks, waveform[: len(ticks) * TICK_SAMPLES], counts
 
 
 def tick_table(times: np.ndarray, end: float) -> np.ndarray:
