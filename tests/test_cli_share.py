@@ -184,7 +184,7 @@ def test_what_cannot_be_shared_says_what_to_do(run, tmp_path, capsys, monkeypatc
     assert "such weights are shared by hand" in refused(capsys, run, "--to", out)
     shutil.rmtree(run / "export")
     told = refused(capsys, run, "--to", out)
-    assert "no finished weights yet (2 of 2 updates are noted): give the command that trained it again" in told
+    assert "no finished weights yet (2 updates are noted): give the command that trained it again" in told
     assert not out.exists()
 
 

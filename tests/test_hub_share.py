@@ -10,10 +10,11 @@ import torch
 from hub_local import MAIN, LocalHub
 from hub_samples import SETTINGS, published_unet, same_tensors, small_mel_encoder, small_unet, small_vae
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save
 
 from latentsync.config import resource
 from latentsync.hub import Settings, convert, load_components, load_unet, save_folder
-from latentsync.hub.card import ClipCount, Curve, DataFacts, RunFacts, SourceShare, check_no_paths, duration
+from latentsync.hub.card import ClipCount, Compared, Curve, DataFacts, RunFacts, SourceShare, check_no_paths, duration
 from latentsync.hub.remote import HubName
 from latentsync.hub.share import Package, Wishes, pack, read_sums, sums_faults, write_shared
 from latentsync.hub.upload import Target, push
@@ -31,6 +32,7 @@ RUN = RunFacts(
         ClipCount(3, 59.4, None),
         [SourceShare("GRID corpus", "CC-BY-4.0", 31, 4000.0), SourceShare("all others", None, 2, 59.4)],
     ),
+    comparison=[Compared("r_leak", {"mean": 0.5, "low": 0.4, "high": 0.6}, {"mean": 0.25, "low": 0.2, "high": 0.3})],
     losses=[Curve("loss", [100, 200, 1200], [0.5, 0.125, 0.25])],
     validation=[Curve("mouth_psnr", [600, 1200], [21.5, 20.0])],
     settings="resolution: 96\n",
@@ -53,6 +55,7 @@ def test_the_card_tells_what_is_known_and_what_nobody_stated(checkpoint) -> None
     assert "| loss | 0.25 (update 1,200) | 0.125 (update 200) |" in rows
     assert "| mouth_psnr | 20 (update 1,200) | 20 (update 1,200) | 21.5 (update 600) |" in rows
     assert "| trained on | 30 | 1 h 6 min | 5 |" in rows and "| held out | 3 | 59.4 s | not stated |" in rows
+    assert "| r_leak | 0.50 [0.40, 0.60] | 0.25 [0.20, 0.30] |" in rows
     assert "| GRID corpus | CC-BY-4.0 | 31 | 1 h 6 min |" in rows
     assert "| all others | not stated | 2 | 59.4 s |" in rows
     assert "| updates | 1,200 |" in rows and "commit `abc123` with changes that are not in it" in text
@@ -94,7 +97,11 @@ def test_a_card_or_a_description_with_a_path_is_not_shared(checkpoint) -> None:
     data = DataFacts("", sources=[SourceShare("clips of /home/anna/videos", None, 1, 1.0)])
     with pytest.raises(InputError, match=r"model card.*\(/home/anna/videos\)"):
         pack(checkpoint, "x", RunFacts(data=data), Wishes())
-    for place, told in (("vae", r"vae/config\.json, line"), ("extra.bin", r"extra\.bin is neither safetensors nor")):
+    for place, told in (
+        ("vae", r"vae/config\.json, line 1, names a path"),
+        ("unet", r"model\.safetensors, line 1, names a path"),
+        ("extra.bin", r"extra\.bin is neither safetensors nor"),
+    ):
         change_listed(checkpoint, place)
         with pytest.raises(InputError, match=told):
             pack(checkpoint, "x", None, Wishes())
@@ -103,7 +110,10 @@ def test_a_card_or_a_description_with_a_path_is_not_shared(checkpoint) -> None:
 def change_listed(checkpoint, place: str) -> None:
     """A folder whose own list agrees with it: what is wrong is found by looking."""
     config = json.loads((checkpoint / "config.json").read_text())
-    if place == "vae":
+    if place == "unet":
+        name = "unet/diffusion_pytorch_model.safetensors"
+        content = save(load_file(checkpoint / name), {"made_at": "/home/anna"})
+    elif place == "vae":
         inside = json.loads((checkpoint / "vae" / "config.json").read_text())
         content, name = json.dumps({**inside, "_name_or_path": "/home/anna/vae"}).encode(), "vae/config.json"
     else:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hub_samples import SETTINGS, small_mel_encoder, small_unet, small_vae
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 from training_unet import write_clips
 
 from latentsync.data.licences import Licence, licence_of, read_licences
@@ -20,6 +18,7 @@ from latentsync.hub import save_folder
 from latentsync.hub.card import ClipCount, SourceShare
 from latentsync.training.history import draw_curves, find_run, read_facts
 from latentsync.training.provenance import base_model, own_name, without_paths
+from latentsync.training.unet_data import read_clips
 from latentsync.types import InputError
 
 
@@ -106,38 +105,53 @@ def test_a_manifest_that_grew_since_is_not_counted(run, tmp_path) -> None:
     assert data.training is None and data.sources == ()
 
 
-@pytest.fixture
-def embedded(tmp_path) -> Path:
-    """A finished run of the embedded recipe, whose weights lie elsewhere, in half precision."""
-    folder, weights = tmp_path / "embedded", tmp_path / "weights"
+def write_inner(outer: Path, name: str, data: dict) -> Path:
+    """A finished run in the folder of a recipe of several steps, which went on from another of its runs."""
+    inner = make(outer / name)
     networks = {"unet": small_unet(), "vae": small_vae(), "audio_encoder": small_mel_encoder()}
-    save_folder(weights, **networks, settings=SETTINGS, dtype=torch.float16)
-    write_clips(folder / "crops")
-    (folder / "stage2").mkdir()
-    state = {f"unet.{name}": tensor for name, tensor in small_unet().state_dict().items()}
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "stage2" / "averaged.safetensors")
-    options = {
-        "export": {"folder": str(weights)}, "leave_out": ["c_1"], "most_frames": 25, "start_from": None,
-        "stage1": {"steps": 30}, "stage2": {"steps": 12},
-    }  # fmt: skip
-    OmegaConf.save(OmegaConf.create(options), folder / "config.yaml")
-    return folder
+    save_folder(inner / "export", **networks, settings=SETTINGS)
+    first = make(outer / "stage1")
+    (first / "metrics.jsonl").write_text('{"step": 4600, "loss": 1.0}\n')
+    options = {"data": data, "start_from": str(first / "export"), "run": {"steps": 3}}
+    OmegaConf.save(OmegaConf.create(options), inner / "config.yaml")
+    return inner
 
 
-def test_a_run_of_the_embedded_recipe(embedded, tmp_path) -> None:
-    found = find_run(embedded)
-    assert (found.weights, found.folder) == (tmp_path / "weights", embedded)
-    facts = read_facts(embedded, None, True)
-    assert facts.updates == 42 and facts.data.training == ClipCount(2, 2.0, None) and facts.began_from == ""
-    assert facts.data.held_out == ClipCount(1, 1.0, None)
-    assert facts.pictures == {} and facts.data.digest == ""
-    other = {"unet": small_unet(seed=9), "vae": small_vae(), "audio_encoder": small_mel_encoder()}
-    save_folder(tmp_path / "weights", **other, settings=SETTINGS, dtype=torch.float16)
-    with pytest.raises(InputError, match="are not those of the run"):
-        find_run(embedded)
-    (embedded / "stage2" / "averaged.safetensors").unlink()
-    with pytest.raises(InputError, match="no finished weights yet"):
-        find_run(embedded)
+@pytest.mark.parametrize("name", ["stage2", "run"])
+def test_of_a_recipe_of_several_steps_the_last_one_counts(tmp_path, name) -> None:
+    data = {"crops": str(write_clips(tmp_path / "crops")), "validation": ["c_1"], "leave_out": [], "most_frames": 25}
+    inner = write_inner(tmp_path / "outer", name, data)
+    digest = read_clips(OmegaConf.create({"data": data}))[2]
+    (inner / "run.json").write_text(json.dumps({"data": digest}))
+    found = find_run(tmp_path / "outer")
+    assert (found.weights, found.folder) == (inner / "export", inner) == (find_run(inner).weights, inner)
+    (tmp_path / "outer" / "report").mkdir()
+    (tmp_path / "outer" / "report" / "segment_1.png").write_bytes(b"sheet")
+    spread = {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 4}
+    figures = {"before": {"r_target": spread}, "after": {"r_target": {**spread, "mean": 0.625}}}
+    (tmp_path / "outer" / "report" / "report.json").write_text(json.dumps({"name": "anna", **figures}))
+    facts = read_facts(inner, None, True)
+    assert facts.data.training == ClipCount(2, 2.0, None) and facts.data.held_out == ClipCount(1, 1.0, None)
+    assert facts.began_from == "stage1/export (4,600 updates)" and facts.losses == []
+    rows = [compared.row for compared in facts.comparison]
+    if name == "run":  # of a fine-tuning
+        assert rows == [["r_target", "0.50 [0.25, 0.75]", "0.62 [0.25, 0.75]"]]
+        assert facts.pictures == {"examples/segment_1.png": b"sheet"}
+    else:
+        assert rows == [] and facts.pictures == {}
+    assert read_facts(inner, None, False).pictures == {}
+
+
+def test_a_recipe_that_has_not_ended_says_how_far_it_is(tmp_path) -> None:
+    inner = write_inner(tmp_path / "outer", "stage2", {})
+    (inner / "metrics.jsonl").write_text('{"step": 70, "loss": 1.0}\n')
+    (inner / "export").rename(tmp_path / "elsewhere")
+    (tmp_path / "outer" / "config.yaml").write_text("run_folder: outer\n")
+    with pytest.raises(InputError, match=r"no finished weights yet \(70 updates are noted\)"):
+        find_run(tmp_path / "outer")
+    make(tmp_path / "anna" / "prepared")
+    with pytest.raises(InputError, match=r"no finished weights yet \(0 updates"):
+        find_run(tmp_path / "anna")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A figure before and after a fine-tuning: mean, and low and high of its 95 % interval."""
+
+    name: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+    @property
+    def row(self) -> list[str]:
+        """Name, before, after."""
+        sides = (self.before, self.after)
+        return [self.name, *(f"{side['mean']:.2f} [{side['low']:.2f}, {side['high']:.2f}]" for side in sides)]
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What a run folder tells. Every field may be empty: not every recipe notes everything."""
 
@@ -85,6 +100,7 @@ class RunFacts:
     data: DataFacts = field(default_factory=DataFacts)
     losses: Sequence[Curve] = ()
     validation: Sequence[Curve] = ()
+    comparison: Sequence[Compared] = ()  # before and after a fine-tuning
     settings: str = ""  # the merged configuration, yaml, without anybody's paths
     pictures: Mapping[str, bytes] = field(default_factory=dict)  # file name -> png
 
@@ -226,7 +242,7 @@ def _training(run: RunFacts) -> str:
 
 def _curves(run: RunFacts) -> str:
     if not run.losses and not run.validation:
-        return f"## Losses\n\nThe run noted none: {NOT_STATED}."
+        return f"## Losses and validation\n\nThe run noted none: {NOT_STATED}."
     told = ["## Losses and validation"]
     if run.losses:
         rows = [curve.row[:3] for curve in run.losses]
@@ -234,6 +250,9 @@ def _curves(run: RunFacts) -> str:
     if run.validation:
         rows = [curve.row for curve in run.validation]
         told.append(_table(("on held-out clips", "last", "lowest", "highest"), rows))
+    if run.comparison:
+        rows = [compared.row for compared in run.comparison]
+        told.append(_table(("on held-out segments, mean and 95 % interval", "before", "after"), rows))
     told += [f"![{name}]({name})" for name in run.pictures if "/" not in name]
     return "\n\n".join(told)
 

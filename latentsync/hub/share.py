@@ -112,9 +112,16 @@ def _weights(folder: Folder) -> Iterator[tuple[str, Path]]:
         path = folder.root / name
         if path.suffix not in WEIGHT_SUFFIXES:
             raise InputError(f"{path} is neither safetensors nor json, and is not shared: remove it")
-        if path.suffix == ".json":
-            check_no_paths(path.read_text(encoding="utf-8"), str(path))
+        check_no_paths(_words(path), str(path))
         yield name, path
+
+
+def _words(path: Path) -> str:
+    """What a description or a file of tensors says besides its tensors."""
+    if path.suffix == ".json":
+        return path.read_text(encoding="utf-8")
+    with safe_open(path, framework="pt") as tensors:
+        return "\n".join((tensors.metadata() or {}).values())
 
 
 def _carried(checkpoint: Path, files: Mapping[str, Any]) -> dict[str, Path]:

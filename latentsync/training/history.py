@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
+from omegaconf import OmegaConf
 
 from latentsync.config import load_config
-from latentsync.hub.card import Curve, RunFacts
-from latentsync.hub.folder import DIFFUSERS_WEIGHTS, is_folder
+from latentsync.hub.card import Compared, Curve, RunFacts
+from latentsync.hub.folder import is_folder
 from latentsync.hub.share import CURVES, EXAMPLES
 from latentsync.media.reader import VideoReader
 from latentsync.training.logbook import METRICS, VALIDATION, strip
@@ -29,8 +27,8 @@ from latentsync.training.records import CONFIG, RECORD
 from latentsync.training.runner import EXPORT
 from latentsync.types import InputError
 
-LAST_STAGE = Path("stage2") / "averaged.safetensors"  # of `training.embedded`: what its export is made of
-UNET_PREFIX = "unet."  # of the UNet's tensors in it
+FINE_TUNED, REPORT, PREPARED = "run", "report", "prepared"  # folders in that of a fine-tuning
+LAST_STEPS = (FINE_TUNED, "stage2")  # runs in the folders of a fine-tuning and of the embedded recipe
 PANEL = (5.0, 3.4)  # inches
 PANELS_A_ROW, DOTS = 3, 80  # dots an inch
 LOG_FROM = 10.0  # ratio of the highest to the lowest value from which an axis counts in powers
@@ -53,45 +51,26 @@ def find_run(path: Path) -> TrainedRun:
     if is_folder(path):
         of_run = path.name == EXPORT and (path.parent / CONFIG).is_file() and (path.parent / RECORD).is_file()
         return TrainedRun(path, path.parent if of_run else None)
-    if is_folder(path / EXPORT):
-        return TrainedRun(path / EXPORT, path)
-    if not (path / CONFIG).is_file():
+    for run in _runs(path):
+        if is_folder(run / EXPORT):
+            return TrainedRun(run / EXPORT, run)
+    if not (path / CONFIG).is_file() and not (path / PREPARED).is_dir():
         raise InputError(
-            f"'{path}' is neither a run folder ({CONFIG}, {EXPORT}) nor a checkpoint folder of ours: give the "
-            "run_folder of a training"
+            f"'{path}' is neither a run folder ({CONFIG}, {EXPORT}) nor a checkpoint folder of ours: give the folder "
+            "of a training"
         )
-    config = load_config(path / CONFIG)
-    if OmegaConf.select(config, "export.folder"):
-        return TrainedRun(_exported(path, Path(config.export.folder)), path)
     if (path / EXPORT).exists():
         raise InputError(f"'{path / EXPORT}' is no checkpoint folder of ours: such weights are shared by hand")
+    done = [int(line["step"]) for run in _runs(path) for line in _lines(run)]
     raise InputError(
-        f"'{path}' has no finished weights yet ({_progress(path, config)}): give the command that trained it again, "
-        f"it goes on where it stopped and ends with {path / EXPORT}"
+        f"'{path}' has no finished weights yet ({max(done, default=0):,} updates are noted): give the command that "
+        f"trained it again, it goes on where it stopped and ends with a folder {EXPORT}"
     )
 
 
-def _progress(path: Path, config: DictConfig) -> str:
-    done = max((int(line["step"]) for line in _lines(path)), default=0)
-    return f"{done:,} of {OmegaConf.select(config, 'run.steps') or '?'} updates are noted"
-
-
-def _exported(run: Path, weights: Path) -> Path:
-    """Where `training.embedded` put its result, which is outside of the run folder: it may be another run's by now."""
-    if not (run / LAST_STAGE).is_file():
-        raise InputError(
-            f"'{run}' has no finished weights yet: give the command that trained it again, it goes on where it stopped"
-        )
-    if not is_folder(weights):
-        raise InputError(f"'{weights}', where the run wrote its weights, is no checkpoint folder: run it again")
-    made, found = load_file(run / LAST_STAGE), load_file(weights / "unet" / DIFFUSERS_WEIGHTS)
-    same = all(
-        (key := f"{UNET_PREFIX}{name}") in made and torch.equal(made[key].to(tensor.dtype), tensor)
-        for name, tensor in found.items()
-    )
-    if not same:
-        raise InputError(f"the weights in '{weights}' are not those of the run in '{run}': run it again, or share them")
-    return weights
+def _runs(path: Path) -> list[Path]:
+    """A run folder, and those that recipes of several steps have inside theirs."""
+    return [path, *(path / name for name in LAST_STEPS)]
 
 
 def read_facts(run: Path, licences: Path | None, examples: bool) -> RunFacts:
@@ -100,25 +79,40 @@ def read_facts(run: Path, licences: Path | None, examples: bool) -> RunFacts:
     licences: a table, see `data.licences`; None takes the one beside the manifest. InputError for a damaged table.
     Warns where data are no longer there to be counted.
     """
-    config, record = load_config(run / CONFIG), _record(run)
-    lines = list(_lines(run))
+    config, record, lines = load_config(run / CONFIG), _record(run), list(_lines(run))
     losses, validation = _curves(lines)
-    data = data_facts(run, config, record.get("data", ""), licences)
+    data = data_facts(config, record.get("data", ""), licences)
     if data.note:
         warnings.warn(f"the card says little of the data: {data.note}", UserWarning, stacklevel=2)
     start = OmegaConf.select(config, "start_from") or ""
     return RunFacts(
-        updates=_updates(config, lines),
-        began_from=own_name(start),
+        updates=_updates(lines),
+        began_from=_began_from(start),
         base_model=base_model(start),
         version=record.get("version", ""),
         git=record.get("git", ""),
         data=data,
         losses=losses,
         validation=validation,
+        comparison=_comparison(run),
         settings=OmegaConf.to_yaml(without_paths(config)),
         pictures=_pictures(run, losses, validation, examples),
     )
+
+
+def _began_from(start: str) -> str:
+    """What a run began with; of a run that is still there, with the updates that it had."""
+    updates = _updates(list(_lines(Path(start).parent))) if Path(start).name == EXPORT else None
+    return own_name(start) + (f" ({updates:,} updates)" if updates is not None else "")
+
+
+def _comparison(run: Path) -> list[Compared]:
+    """Figures before and after a fine-tuning, from the report that lies beside its run."""
+    path = run.parent / REPORT / "report.json"
+    if run.name != FINE_TUNED or not path.is_file():
+        return []
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return [Compared(name, before, told["after"][name]) for name, before in told["before"].items()]
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -132,12 +126,8 @@ def _lines(run: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-def _updates(config: DictConfig, lines: Sequence[Mapping[str, Any]]) -> int | None:
-    """Updates done; of the embedded recipe, which notes none, those of its stages, which it does to the end."""
-    if lines:
-        return max(int(line["step"]) for line in lines)
-    stages = [OmegaConf.select(config, f"{stage}.steps") for stage in ("stage1", "stage2")]
-    return sum(stages) if all(stages) else None
+def _updates(lines: Sequence[Mapping[str, Any]]) -> int | None:
+    return max((int(line["step"]) for line in lines), default=None)
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Curve], list[Curve]]:
@@ -156,15 +146,20 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Curve], list[Curve
 
 def _pictures(run: Path, losses: Sequence[Curve], validation: Sequence[Curve], examples: bool) -> dict[str, bytes]:
     found = {CURVES: draw_curves(losses, validation)} if losses or validation else {}
-    newest = sorted((run / VALIDATION).glob("step_*"))[-1:] if examples else []
-    for folder in newest:
-        for path in sorted(folder.iterdir()):
-            name = f"{EXAMPLES}/{PLAIN_NAME.sub('-', path.stem)}.png"
-            if path.suffix == ".png":
-                found[name] = path.read_bytes()
-            elif path.suffix == ".mp4":
-                found[name] = _png(strip(np.stack([frame.image for frame in VideoReader(path).frames()])))
+    for path in _examples(run) if examples else ():
+        name = f"{EXAMPLES}/{PLAIN_NAME.sub('-', path.stem)}.png"
+        if path.suffix == ".png":
+            found[name] = path.read_bytes()
+        else:
+            found[name] = _png(strip(np.stack([frame.image for frame in VideoReader(path).frames()])))
     return found
+
+
+def _examples(run: Path) -> list[Path]:
+    """Pictures and videos of the last validation, and the sheets of a fine-tuning's report."""
+    newest = sorted((run / VALIDATION).glob("step_*"))[-1:]
+    found = [path for folder in newest for path in sorted(folder.iterdir()) if path.suffix in (".png", ".mp4")]
+    return found + (sorted((run.parent / REPORT).glob("segment_*.png")) if run.name == FINE_TUNED else [])
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from latentsync.data.crops import ClipCrops, load_folder
+from latentsync.data.crops import ClipCrops
 from latentsync.data.licences import BESIDE_MANIFEST, Licence, licence_of, read_licences
 from latentsync.data.manifest import Manifest, read_manifest
 from latentsync.data.preparation.speakers import TRAIN
@@ -22,7 +22,6 @@ from latentsync.training.unet_data import read_clips
 from latentsync.types import MODEL_FPS, InputError
 
 REST, ALL = "all others", "all clips"  # sources that no row of a table of licences covers
-CROPS = "crops"  # folder of the embedded recipe's clips, in its run folder
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class _Clip:
     held_out: bool
 
 
-def data_facts(run: Path, config: DictConfig, digest: str, licences: Path | None) -> DataFacts:
+def data_facts(config: DictConfig, digest: str, licences: Path | None) -> DataFacts:
     """What was trained on, counted anew where the data are still those of the run.
 
     digest: what the run noted of them; licences: a table, None takes the one beside the manifest. InputError for a
@@ -42,10 +41,10 @@ def data_facts(run: Path, config: DictConfig, digest: str, licences: Path | None
     manifest = OmegaConf.select(config, "data.manifest") or OmegaConf.select(config, "manifest")
     table = _table(licences, Path(manifest) if manifest else None)
     try:
-        clips, found = _read(run, config, manifest)
+        clips, found = _read(config, manifest)
     except (InputError, OSError):
         return DataFacts(digest, note="They were not there to be counted when this card was made.")
-    if digest and found != digest:
+    if found != digest:
         return DataFacts(digest, note="They have changed since the run: nothing was counted.")
     return DataFacts(digest, _count(clips, False), _count(clips, True), _sources(clips, table))
 
@@ -58,30 +57,27 @@ def _table(given: Path | None, manifest: Path | None) -> tuple[Licence, ...]:
     return read_licences(found[0]) if found else ()
 
 
-def _read(run: Path, config: DictConfig, manifest: str | None) -> tuple[list[_Clip], str]:
-    """The clips and their hash, "" where the recipe notes none. InputError or OSError where they cannot be read."""
+def _read(config: DictConfig, manifest: str | None) -> tuple[list[_Clip], str]:
+    """The clips and their hash. InputError or OSError where they cannot be read."""
     if manifest:
         read = read_manifest(manifest)
-        return _of_manifest(read), read.digest
-    if OmegaConf.select(config, "data.crops"):
-        training, held_out, digest = read_clips(config)
-        return _of_crops([*training, *held_out], frozenset(clip.name for clip in held_out)), digest
-    left_out, frames = (OmegaConf.select(config, key) for key in ("leave_out", "most_frames"))
-    unseen = frozenset(left_out or ())
-    clips = [_capped(clip, frames) for clip in load_folder(run / CROPS) if clip.usable.all()]
-    return _of_crops(clips, unseen), ""
+        return _of_manifest(read, OmegaConf.select(config, "data.most_frames")), read.digest
+    if OmegaConf.select(config, "data") is None:
+        raise InputError("the configuration names no data")
+    training, held_out, digest = read_clips(config)
+    return [_of_crops(clip, False) for clip in training] + [_of_crops(clip, True) for clip in held_out], digest
 
 
-def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
-    return replace(clip, crops=clip.crops[:frames])
+def _of_manifest(manifest: Manifest, most: int | None) -> list[_Clip]:
+    """most: frames that are used of a clip."""
+    return [
+        _Clip(entry.source, min(entry.frames, most or entry.frames) / entry.fps, entry.speaker, entry.split != TRAIN)
+        for entry in manifest.entries
+    ]
 
 
-def _of_manifest(manifest: Manifest) -> list[_Clip]:
-    return [_Clip(e.source, e.frames / e.fps, e.speaker, e.split != TRAIN) for e in manifest.entries]
-
-
-def _of_crops(clips: Iterable[ClipCrops], held_out: frozenset[str]) -> list[_Clip]:
-    return [_Clip(clip.name, len(clip) / MODEL_FPS, clip.speaker, clip.name in held_out) for clip in clips]
+def _of_crops(clip: ClipCrops, held_out: bool) -> _Clip:
+    return _Clip(clip.name, len(clip) / MODEL_FPS, clip.speaker, held_out)
 
 
 def _count(clips: Sequence[_Clip], held_out: bool) -> ClipCount:
