@@ -150,7 +150,7 @@ def test_the_export_folder_of_a_run_is_the_run(run, tmp_path, capsys) -> None:
 
 def test_data_that_changed_or_went_are_not_counted(run, capsys) -> None:
     config = OmegaConf.load(run / "config.yaml")
-    for folder, told in (("gone", "were not there to be counted"), ("changed", "have changed since the run")):
+    for folder, told in (("gone", "could not be read"), ("changed", "have changed since the run")):
         if folder == "changed":
             write_clips(run.parent / folder, ("a_1", "c_1"))
         config.data.crops = str(run.parent / folder)

@@ -99,8 +99,8 @@ def test_a_card_or_a_description_with_a_path_is_not_shared(checkpoint) -> None:
         pack(checkpoint, "x", RunFacts(data=data), Wishes())
     for place, told in (
         ("vae", r"vae/config\.json, line 1, names a path"),
-        ("unet", r"model\.safetensors, line 1, names a path"),
         ("extra.bin", r"extra\.bin is neither safetensors nor"),
+        ("unet", r"model\.safetensors, line 1, names a path"),
     ):
         change_listed(checkpoint, place)
         with pytest.raises(InputError, match=told):

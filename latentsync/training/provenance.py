@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
 from latentsync.data.crops import ClipCrops
 from latentsync.data.licences import BESIDE_MANIFEST, Licence, licence_of, read_licences
@@ -42,8 +43,8 @@ def data_facts(config: DictConfig, digest: str, licences: Path | None) -> DataFa
     table = _table(licences, Path(manifest) if manifest else None)
     try:
         clips, found = _read(config, manifest)
-    except (InputError, OSError):
-        return DataFacts(digest, note="They were not there to be counted when this card was made.")
+    except (InputError, OSError, ConfigAttributeError):  # gone, or of a version with other options
+        return DataFacts(digest, note="They could not be read when this card was made: nothing was counted.")
     if found != digest:
         return DataFacts(digest, note="They have changed since the run: nothing was counted.")
     return DataFacts(digest, _count(clips, False), _count(clips, True), _sources(clips, table))
