@@ -15,10 +15,10 @@ import common
 import numpy as np
 from dubs import add_dub_options, dub_options
 from job import run_job
-from sheets import contact_sheet
 from smallest import checkpoint_path
 
 from latentsync.evaluation.quality import compare
+from latentsync.evaluation.sheets import contact_sheet
 from latentsync.evaluation.timing import audio_offset
 from latentsync.media.audio import write_wav
 from latentsync.media.probe import probe_audio, probe_video
@@ -76,7 +76,7 @@ def measure(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     done = run_job(checkpoint_path(arguments.checkpoint), video, audio, out, dub_options(arguments))
     mouths = common.mouths_of(video)
     pictures = compare(video, out, mouths)
-    contact_sheet(video, out, mouths, FOLDER / f"{job.video}.png")
+    contact_sheet([video, out], mouths, FOLDER / f"{job.video}.png")
     offset = audio_offset(out, audio)
     return {
         **facts(video, audio, out),

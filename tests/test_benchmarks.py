@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
     *("articulation", "dub_clips", "memory", "seams", "amplitude"),
-    *("counterfactual", "prepare", "stable_syncnet", "train"),
+    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune"),
 )
 
 
@@ -102,3 +102,25 @@ def test_the_sync_sweep_sees_the_same_pairs_in_every_run(tmp_path: Path) -> None
         options = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path)).run
         assert options.steps * options.batch == 98_304
         assert options.batch // options.gradient_accumulation == stable_syncnet.PART
+
+
+def test_fine_tuning_is_measured_on_sentences_that_it_did_not_learn_from(clips_dir: Path) -> None:
+    import articulation
+    import common
+    import finetune
+
+    learned = finetune.training_stems(finetune.CLIPS)
+    assert len(set(learned)) == finetune.CLIPS
+    asked = {stem for pair in articulation.grid_pairs(38) for stem in (pair.video, pair.speech)}
+    assert asked == set(common.held_out()) and not asked & set(learned)
+
+
+def test_the_gain_of_fine_tuning_is_that_of_each_pair() -> None:
+    import finetune
+
+    before = [dict.fromkeys(finetune.FIGURES, value) for value in (0.1, 0.5, 0.9)]
+    after = [dict.fromkeys(finetune.FIGURES, value) for value in (0.3, 0.7, 1.1)]
+    text, values = finetune.table(before, after)
+    assert values["r_target"]["gain"]["mean"] == pytest.approx(0.2)
+    assert values["r_target"]["gain"]["std"] < 1e-12 < values["r_target"]["after"]["std"]
+    assert "| psnr_mouth | 0.5 [" in text

@@ -47,9 +47,9 @@ def test_a_group_may_be_a_delta_of_another_file(folder):
     path = delta(folder, "job: a\ntraining: {base: default.yaml, video: {resolution: 64}}\n")
     merged = config.load_config(path, ["training.seed=9"])
     assert (merged.training.seed, merged.training.video.resolution, merged.training.video.flip) == (9, 64, False)
-    with pytest.raises(InputError, match="unknown option 'training.sed'; did you mean training.seed?"):
+    with pytest.raises(InputError, match=r"unknown option 'training\.sed'; did you mean training\.seed\?"):
         config.load_config(path, ["training.sed=9"])
-    with pytest.raises(InputError, match="unknown option 'optimiser.lerning_rate'"):
+    with pytest.raises(InputError, match=r"unknown option 'optimiser\.lerning_rate'"):
         config.load_config(delta(folder, "training: {base: default.yaml, optimiser: {lerning_rate: 1}}\n", "b.yaml"))
     with pytest.raises(InputError, match=r"its base gone\.yaml is not in"):
         config.load_config(delta(folder, "training: {base: gone.yaml}\n", "c.yaml"))

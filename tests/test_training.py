@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from training_unet import TINY_UNET
@@ -32,8 +34,9 @@ def test_the_reconstruction_loss_weighs_the_mouth() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
     compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: nullcontext(compiled.append(stance)))
     overrides = [
         f"run_folder={tmp_path / 'run'}", f"checkpoint={tmp_path / 'out'}", "synthetic.identities=2",
         "synthetic.clips_each=1", "synthetic.seconds=1.0", "synthetic.size=160", "validate_on=[synth_001_0]",
@@ -48,7 +51,8 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     recipe = EmbeddedRecipe(load_config("embedded", overrides), told.append)
     assert recipe.stage2.data == recipe.stage1.data and recipe.stage2.resolution == 48
     components = load_components(recipe.run())
-    assert components.settings.resolution == 48 and compiled == ["LatentSyncUNet"]
+    assert components.settings.resolution == 48
+    assert compiled == ["LatentSyncUNet", "force_eager"]  # in stage 1 alone, its validation as it is
     assert components.settings.scheduler["prediction_type"] == "v_prediction"
     assert components.settings.defaults == {
         "num_inference_steps": 6, "guidance_scale": 3.0, "scheduler": "ddim", "context_steadiness": 4.0

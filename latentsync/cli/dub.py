@@ -24,7 +24,16 @@ a line of jobs.jsonl (paths from the file's own folder, options as in Python):
   {"video": "talk.mp4", "audio": "new.wav", "out": "dubbed.mp4", "seed": 3, "fit": "hold"}
 """
 PATHS = ("video", "audio", "out")
-LOADING = ("checkpoint", "checkpoint_revision", "device", "dtype", "attention", "low_memory", "landmarks_model")
+LOADING = (
+    "checkpoint",
+    "checkpoint_revision",
+    "loras",
+    "device",
+    "dtype",
+    "attention",
+    "low_memory",
+    "landmarks_model",
+)
 RUNNING = ("batch", "dry_run", "quiet", "debug", "command", "run", "parser")
 
 
@@ -68,6 +77,7 @@ def load_pipeline(arguments: argparse.Namespace) -> DubbingPipeline:
     return DubbingPipeline.from_pretrained(
         arguments.checkpoint,
         revision=arguments.checkpoint_revision,
+        loras=arguments.loras,
         device=arguments.device,
         dtype=arguments.dtype,
         attention=arguments.attention,
@@ -200,6 +210,14 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         help="folder, published .pt file or hub name such as ByteDance/LatentSync-1.5 (default embedded)",
     )
     group.add_argument("--checkpoint-revision", metavar="REVISION", help="of a hub name: branch, tag or commit")
+    group.add_argument(
+        "--lora",
+        dest="loras",
+        action="append",
+        default=[],
+        metavar="PATH[:WEIGHT]",
+        help="added to the checkpoint, as `latentsync finetune` wrote it; may be given again",
+    )
     group.add_argument("--device", default="auto", metavar="auto|cuda|mps|cpu")
     group.add_argument("--dtype", default="auto", metavar="auto|fp32|bf16|fp16", help="precision of the networks")
     group.add_argument("--attention", default="sdpa", metavar="sdpa|xformers")

@@ -20,19 +20,12 @@ from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import pixels
 from latentsync.diffusion.conditioning import mask_pixels
+from latentsync.hub.tensors import module_digest
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 
 Tensors = dict[str, torch.Tensor]
 ENCODED_AT_ONCE = 16  # frames
-
-
-def module_digest(module: torch.nn.Module) -> bytes:
-    """Of the names and values of all its tensors."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()
 
 
 def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Tensors:

@@ -38,6 +38,14 @@ def _sha256(path: Path, size: int, modified: int) -> str:
     return digest.hexdigest()
 
 
+def module_digest(module: torch.nn.Module) -> bytes:
+    """Of the names and values of all its tensors."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A json file that holds one object. CheckpointError when it is missing or anything else."""
     try:

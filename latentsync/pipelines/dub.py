@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ class DubbingPipeline:
         revision: str | None = None,
         resolution: int | None = None,
         detector: LandmarkDetector | None = None,
+        loras: Sequence[str] = (),
     ) -> DubbingPipeline:
         """Load a checkpoint: `embedded`, a published `.pt`, a folder, or a hub name (at a revision).
 
@@ -82,19 +83,21 @@ class DubbingPipeline:
         low_memory: smaller batches, networks on the device only while they work.
         resolution: side of the face crops in pixels; another than the checkpoint's own warns.
         detector: of face landmarks; None takes the default.
+        loras: folders that fine-tuning wrote, each `PATH` or `PATH:WEIGHT`, added to the checkpoint.
         raises: CheckpointError, InputError
         """
         from latentsync.hub import load_components
+        from latentsync.hub.loras import with_loras
 
         place = choose_device(device)  # before the weights are read, so that a wrong name is told at once
-        components = load_components(name_or_path, revision=revision, resolution=resolution)
+        components = with_loras(load_components(name_or_path, revision=revision, resolution=resolution), loras)
         return cls(
             components,
             device=str(place),
             dtype=dtype,
             attention=attention,
             low_memory=low_memory,
-            name=os.fspath(name_or_path),
+            name=" + ".join([os.fspath(name_or_path), *loras]),
             detector=detector,
         )
 

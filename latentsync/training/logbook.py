@@ -53,6 +53,7 @@ class Logbook:
         path = self.folder / METRICS
         if path.exists():
             lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+            lines = lines if step else []  # a run that begins anew also validates anew
             partial = path.with_name(f".{METRICS}.partial")
             partial.write_text("".join(lines))
             partial.replace(path)

@@ -41,6 +41,7 @@ class RunConfig:
     workers: int = 0  # processes that load samples beside the training; 0: it loads them itself
     save_every: int = 1000  # updates
     validate_every: int = 1000  # updates
+    validate_first: bool = False  # also before the first update
     log: str = "off"  # off | tensorboard | wandb | wandb-offline; `metrics.jsonl` is always written
     log_every: int = 1  # updates that a line of the log is the mean of
 

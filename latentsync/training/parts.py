@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import torch
 
+from latentsync.hub.loras import add_adapter
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.types import InputError
 
 ALL = "all"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]  # linear layers of every attention, spatial and temporal
-ADAPTER = "default"
 
 
 def choose_parts(unet: LatentSyncUNet, parts: str) -> None:
@@ -35,18 +34,13 @@ def choose_parts(unet: LatentSyncUNet, parts: str) -> None:
         tensor.requires_grad_(any(name in f".{parameter}" for name in names))
 
 
-def add_lora(unet: LatentSyncUNet, rank: int, alpha: float) -> None:
+def add_lora(unet: LatentSyncUNet, rank: int, alpha: float, seed: int = 0) -> None:
     """Freeze the UNet and put low-rank matrices beside its attention (Hu et al. 2021, arXiv 2106.09685).
 
-    They begin as nothing. InputError when peft is not installed.
+    They begin as nothing, drawn from `seed`. InputError when peft is not installed.
     """
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise InputError('lora needs peft: pip install "latentsync[train]", or set lora.rank=0') from error
     unet.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION)  # type: ignore[arg-type]
-    unet.add_adapter(config, ADAPTER)
+    add_adapter(unet, rank, alpha, ATTENTION, seed)
 
 
 def has_lora(unet: LatentSyncUNet) -> bool:
@@ -62,17 +56,6 @@ def merged(unet: LatentSyncUNet) -> LatentSyncUNet:
     whole.fuse_lora()
     whole.unload_lora()
     return whole
-
-
-def save_lora(unet: LatentSyncUNet, folder: Path) -> None:
-    """Write the low-rank matrices alone, in peft's format."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
-    unet.peft_config[ADAPTER].save_pretrained(str(folder))
 
 
 def load_known(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:

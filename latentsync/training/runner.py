@@ -116,6 +116,8 @@ class _Run:
         bar = tqdm(
             total=config.steps, initial=progress.step, disable=not self.accelerator.is_main_process, mininterval=1.0
         )
+        if config.validate_first and not progress.step:
+            logbook.validation(0, self._validate())
         with bar:
             while not self._done():
                 self.module.train()

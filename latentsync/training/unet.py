@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,19 @@ from latentsync.data.windows import Sample, Windows
 from latentsync.diffusion.conditioning import mask_pixels, mask_to_latents, steady_context, unet_input
 from latentsync.diffusion.targets import min_snr_weight, original_estimate, training_target
 from latentsync.hub import Settings, save_folder
+from latentsync.hub.loras import LoraCard, save_lora
 from latentsync.losses.noise import noise_loss
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
-from latentsync.training.parts import has_lora, merged, save_lora
+from latentsync.training.parts import merged
 from latentsync.training.pixel_losses import Critics, pixel_losses
 from latentsync.training.runner import BadSample, Report
 from latentsync.training.unet_validation import validate
 
 Batch = Mapping[str, torch.Tensor]
+LORA = "lora"  # folder of the low-rank matrices, in the run folder beside the export
 
 
 class ConditionedUNet(torch.nn.Module):
@@ -97,6 +99,7 @@ class TaskOptions:
     export_dtype: torch.dtype | None = None  # of the weights on disk; None: as they are
     validated: int = 8  # held-out windows whose loss is measured
     dubbed: int = 2  # of them, that are dubbed too
+    lora: LoraCard | None = None  # of the low-rank matrices that are trained instead of weights, where they are
 
 
 class UNetTask:
@@ -119,6 +122,7 @@ class UNetTask:
         self.weights, self.settings, self.options = weights, settings, options
         self.rates = {"encoder.": options.encoder_rate}
         self.figures: dict[str, float] = {}  # of the last validation
+        self.updates = 0  # of the weights so far
 
     def prepare(self, device: torch.device) -> None:
         """Move what is frozen to the device and encode the clips there; compile the UNet where that is wanted."""
@@ -140,6 +144,7 @@ class UNetTask:
 
     def losses(self, module: torch.nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """The noise loss, and the critics' on the one-step estimate."""
+        self.updates = step + 1
         schedule, mask = self.frozen.schedule, self.frozen.latent_mask.to(batch["noise"].device)
         latents, masked, reference = self.conditions(batch)
         timesteps, noise = batch["timesteps"], batch["noise"]
@@ -183,20 +188,21 @@ class UNetTask:
         return report
 
     def state_dict(self) -> dict[str, Any]:
-        """The last figures, which the model card carries."""
-        return {"figures": self.figures}
+        """The last figures and the updates made, which the model card carries."""
+        return {"figures": self.figures, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.figures = state["figures"]
+        self.figures, self.updates = state["figures"], state["updates"]
 
     def export(self, module: torch.nn.Module, folder: Path) -> None:
         """A checkpoint folder that `DubbingPipeline.from_pretrained` loads; LoRA is merged, and kept beside it."""
         assert isinstance(module, ConditionedUNet)
         encoder: Any = module.encoder if self.frozen.audio_encoder is None else self.frozen.audio_encoder
         figures = "".join(f"- held-out {name}: {value:.4f}\n" for name, value in self.figures.items())
-        if has_lora(module.unet):
-            save_lora(module.unet, folder.with_name("lora"))
+        if self.options.lora is not None:
+            card = replace(self.options.lora, steps=self.updates, figures=self.figures)
+            save_lora(module.unet, folder.with_name(LORA), card)
         save_folder(
             folder,
             unet=merged(module.unet),

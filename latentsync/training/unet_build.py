@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from latentsync.data.windows import WindowRecipe, Windows
 from latentsync.diffusion.schedulers import scheduler_config
 from latentsync.faces.masks import inpaint_mask
 from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_vae
+from latentsync.hub.loras import LoraCard, unet_digest
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
@@ -24,10 +26,11 @@ from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.critics import load_critics
 from latentsync.training.parts import add_lora, choose_parts, load_known
 from latentsync.training.pixel_losses import Critics
+from latentsync.training.records import clips_hash
 from latentsync.training.runner import Task
 from latentsync.training.unet import ConditionedUNet, Frozen, TaskOptions, UNetTask
 from latentsync.training.unet_data import Cutter, read_clips
-from latentsync.types import InputError
+from latentsync.types import MODEL_FPS, InputError
 
 VALIDATION_SEED = 20_241_210  # the held-out windows are the same in every run
 FILE_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -60,8 +63,9 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     weights = WeightedSum(_plain(config.weights))
     shape = networks.latent_shape(config.resolution)
     critics = load_critics(config, weights, shape[1])
-    if config.lora.rank:
-        add_lora(networks.unet, config.lora.rank, config.lora.alpha)
+    lora = _lora_card(config, networks, training) if config.lora.rank else None
+    if lora is not None:
+        add_lora(networks.unet, config.lora.rank, config.lora.alpha, config.run.seed)
     else:
         choose_parts(networks.unet, config.trained)
     if config.run.gradient_checkpointing and critics.look_at_pixels:
@@ -88,7 +92,22 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
             export_dtype=FILE_TYPES[config.export.dtype],
             validated=config.validation.windows,
             dubbed=config.validation.dubbed,
+            lora=lora,
         ),
+    )
+
+
+def _lora_card(config: DictConfig, networks: Networks, clips: Sequence[ClipCrops]) -> LoraCard:
+    """What its folder will say. InputError without a checkpoint that the LoRA could be added to."""
+    if not config.start_from:
+        raise InputError("lora.rank changes a checkpoint, and none is named: give start_from, or set lora.rank=0")
+    return LoraCard(
+        name=config.lora.name or Path(config.run_folder).name,
+        base=str(config.start_from),
+        base_unet=unet_digest(networks.unet),
+        clips=len(clips),
+        seconds=round(sum(len(clip) for clip in clips) / MODEL_FPS, 2),
+        data=clips_hash(clips),
     )
 
 

@@ -1,0 +1,66 @@
+"""`latentsync lora`: what LoRAs there are, and a checkpoint with some of them added for good."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "List the LoRAs of a folder, or add some to a checkpoint for good."
+EXAMPLES = """examples:
+  latentsync lora list runs/
+  latentsync lora merge embedded runs/anna/run/lora --to anna-checkpoint
+  latentsync lora merge embedded runs/anna/run/lora:0.7 runs/studio/run/lora:0.3 --to mixed
+  latentsync dub --lora runs/anna/run/lora --video talk.mp4 --audio new.wav --out dubbed.mp4
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do, and with which."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|merge")
+    listing = actions.add_parser("list", help="what LoRAs a folder holds")
+    listing.add_argument("folder", metavar="FOLDER", help="searched through")
+    merging = actions.add_parser("merge", help="a checkpoint with LoRAs added to its weights")
+    merging.add_argument("checkpoint", metavar="CHECKPOINT", help="what they were trained on: folder, .pt file, name")
+    merging.add_argument("loras", nargs="+", metavar="LORA[:WEIGHT]", help="folders, each with its weight (1)")
+    merging.add_argument("--to", required=True, metavar="FOLDER", help="the new checkpoint")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List or merge."""
+    if arguments.action == "list":
+        return list_loras(Path(arguments.folder))
+    return merge(arguments.checkpoint, arguments.loras, Path(arguments.to))
+
+
+def list_loras(folder: Path) -> int:
+    """A line for each."""
+    from latentsync.hub.loras import find_loras
+
+    for path, card in find_loras(folder):
+        figures = "".join(f", held-out {name} {value:.4f}" for name, value in card.figures.items())
+        print(
+            f"{card.name}: {path}, for {card.base} (UNet {card.base_unet[:12]}), {card.steps} updates on {card.clips} "
+            f"clips, {card.seconds:.0f} s{figures}"
+        )
+    return 0
+
+
+def merge(checkpoint: str, loras: list[str], to: Path) -> int:
+    """Write the checkpoint with the LoRAs in it, in half precision; it appears whole or not at all."""
+    import torch
+
+    from latentsync.hub import load_components, save_folder
+    from latentsync.hub.loras import with_loras
+
+    merged = with_loras(load_components(checkpoint), loras)
+    save_folder(
+        to,
+        unet=merged.unet,
+        vae=merged.vae,
+        audio_encoder=merged.audio_encoder,
+        settings=merged.settings,
+        card=f"# {to.name}\n\n`{checkpoint}` with LoRAs added: {', '.join(f'`{lora}`' for lora in loras)}.\n",
+        dtype=torch.float16,
+    )
+    print(f"{checkpoint} + {' + '.join(loras)} -> {to}")
+    return 0
