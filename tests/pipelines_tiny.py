@@ -109,11 +109,13 @@ def pipeline(track_of: Callable[[int], int | None] = lambda index: 0, **changes)
     return DubbingPipeline(tiny_components(), **{"device": "cpu", "dtype": "fp32", "name": "tiny", **changes})
 
 
-def write_video(path: Path, frames: int, fps: int = 25, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+def write_video(path: Path, frames: int, fps: int = 25, size: tuple[int, int] = (WIDTH, HEIGHT), seed: int = 5) -> Path:
     """A soft texture that moves slowly."""
     width, height = size
     cells = (
-        np.random.default_rng(5).uniform(40, 215, (height // 8 + 2, width // 8 + 2 + frames // 8, 1)).repeat(3, axis=2)
+        np.random.default_rng(seed)
+        .uniform(40, 215, (height // 8 + 2, width // 8 + 2 + frames // 8, 1))
+        .repeat(3, axis=2)
     )
     texture = cv2.resize(cells, (cells.shape[1] * 8, cells.shape[0] * 8), interpolation=cv2.INTER_LINEAR)
     with av.open(str(path), "w") as container:

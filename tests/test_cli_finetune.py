@@ -74,6 +74,20 @@ def test_it_ends_in_a_report_of_the_same_frames_before_and_after(done, dubbing_m
     assert len(list((folder / "dubs").rglob("*.mp4"))) == 2 * 2 * 2
 
 
+def test_what_came_out_is_shared_with_its_comparison(done, tmp_path) -> None:
+    assert main(["share", str(done), "--to", str(tmp_path / "shared")]) == 0
+    assert load_components(tmp_path / "shared").settings == load_components(done / "run" / "export").settings
+    card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
+    found = json.loads((done / "report" / "report.json").read_text())
+    before, after = (f"{found[side]['r_leak']['mean']:.2f} [" for side in ("before", "after"))
+    assert f"| r_leak | {before}" in card and f"| {after}" in card
+    assert "It was trained on one speaker" in card and "(examples/segment_2.png)" in card
+    assert (tmp_path / "shared" / "examples" / "segment_1.png").read_bytes() == (
+        done / "report" / "segment_1.png"
+    ).read_bytes()
+    assert str(done.parent) not in card and not list((tmp_path / "shared").rglob("*adapter*"))
+
+
 def test_what_is_dubbed_was_not_learned_from(done) -> None:
     manifest = read_manifest(done / "prepared" / "one_speaker.jsonl")
     splits = [(Path(entry.source).stem, entry.split, entry.speaker) for entry in manifest.entries]

@@ -116,6 +116,16 @@ def test_a_joint_starts_a_new_track_and_resets_the_detector():
     assert detector.resets == [0, 3]
 
 
+def test_scene_cuts_are_told_and_joints_are_not():
+    told: list[int] = []
+    shown = items(20, scenes=[1] * 4 + [2] * 4 + [3] * 4 + [4] * 8, joint=[8], dub=[10, 11, 12])
+    detector = ScriptedDetector([[mesh()]] * 17)
+    answer = list(tracking.track(shown, detector, on_cut=lambda item: told.append(item.frame.index)))
+    assert told == [4], "8 is a joint, and behind what is not dubbed nothing can be compared"
+    numbers = [faces[0].track if faces else None for _, faces, _ in answer]
+    assert numbers == [0] * 4 + [1] * 4 + [2] * 2 + [None] * 3 + [3] * 7
+
+
 def test_frames_that_are_not_dubbed_are_not_searched():
     detector = ScriptedDetector([[mesh()]] * 4)
     answer = list(tracking.track(items(6, dub=[2, 3]), detector))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from hub_local import MAIN, OLD, LocalHub
 from hub_samples import (
     SETTINGS,
     published_unet,
@@ -18,72 +16,18 @@ from hub_samples import (
     small_vae,
     write_whisper,
 )
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from latentsync.hub import load_components, load_unet, load_vae, remote, save_folder
 from latentsync.types import CheckpointError
 
 PUBLISHED = "ByteDance/LatentSync-1.6"
 VAE = "stabilityai/sd-vae-ft-mse"
-MAIN, OLD = "a" * 40, "b" * 40  # commits
-
-
-class LocalHub:
-    """Repositories as folders, and a cache laid out as the hub's client does: blobs by digest, links by commit."""
-
-    def __init__(self, root: Path):
-        self.root, self.offline, self.reachable = root, False, True
-        self.revisions = {None: MAIN, "main": MAIN, MAIN: MAIN, "v1": OLD, OLD: OLD}
-        self.asked: list[tuple[str, str, str | None]] = []
-
-    def source(self, repo: str, commit: str = MAIN) -> Path:
-        return self.root / "origin" / repo / commit
-
-    def model_info(self, repo: str, revision: str | None = None, *, files_metadata: bool):
-        assert files_metadata
-        if not self.reachable:
-            raise ConnectionError("Name or service not known")
-        if revision not in self.revisions or not self.source(repo, self.revisions[revision]).is_dir():
-            raise RepositoryNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
-        commit = self.revisions[revision]
-        top = self.source(repo, commit)
-        files = [file for file in top.rglob("*") if file.is_file()]
-        return SimpleNamespace(sha=commit, siblings=[self._listed(file, top) for file in files])
-
-    def _listed(self, file: Path, top: Path):
-        large = file.suffix in (".pt", ".safetensors")
-        lfs = SimpleNamespace(sha256=self.etag(file)) if large else None
-        return SimpleNamespace(rfilename=file.relative_to(top).as_posix(), lfs=lfs, blob_id=self.etag(file))
-
-    def etag(self, file: Path) -> str:
-        content = file.read_bytes()
-        if file.suffix in (".pt", ".safetensors"):
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-    def hf_hub_download(self, repo: str, file: str, *, revision: str | None, local_files_only: bool) -> str:
-        self.asked.append((repo, file, revision))
-        cached = self.root / "cache" / repo
-        link = cached / "snapshots" / self.revisions[revision] / file
-        if not link.exists():
-            if local_files_only:
-                raise LocalEntryNotFoundError("not in the cache")
-            source = self.source(repo, self.revisions[revision]) / file
-            blob = cached / "blobs" / self.etag(source)
-            for path in (blob, link):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, blob)
-            link.symlink_to(blob)
-        return str(link)
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> LocalHub:
-    local = LocalHub(tmp_path)
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: local)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", local.hf_hub_download)
-    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: local.offline)
-    return local
+    return LocalHub(tmp_path).put_in_place(monkeypatch)
 
 
 @pytest.fixture

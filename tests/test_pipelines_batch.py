@@ -54,6 +54,20 @@ def test_a_failed_job_is_told_and_the_rest_go_on(folder) -> None:
     assert (folder / "three.mp4").exists() and not (folder / "two.mp4").exists()
 
 
+def test_a_defect_is_named_with_its_kind_and_its_traceback_is_kept(folder, caplog) -> None:
+    class Defective(CopyingPipeline):
+        def dub(self, video, audio, out, **options) -> None:
+            if "one" in Path(out).name:
+                raise KeyError("mouth")
+            super().dub(video, audio, out, **options)
+
+    jobs = write_jobs(folder, job_line("one"), job_line("two", video="broken.mp4"), job_line("three"))
+    result = run_batch(Defective(), jobs, tell=lambda line: None)
+    assert result.failed[1] == "KeyError: 'mouth'" and result.done == [3]
+    (record,) = caplog.records
+    assert record.exc_info is not None and isinstance(record.exc_info[1], KeyError)
+
+
 def test_a_second_run_does_only_what_is_left(folder) -> None:
     jobs = write_jobs(folder, job_line("one"), job_line("two"), job_line("three"))
     run_batch(CopyingPipeline(), jobs, tell=lambda line: None)

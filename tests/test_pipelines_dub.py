@@ -27,6 +27,7 @@ from pipelines_tiny import (
     write_video,
 )
 
+from latentsync.data.synthetic import write_clip
 from latentsync.faces.alignment import Aligner, anchor_points
 from latentsync.faces.masks import inpaint_mask
 from latentsync.faces.paste import paste_back
@@ -93,6 +94,21 @@ def test_the_report_tells_every_frame(inputs, tmp_path) -> None:
     assert {"decode", "track", "align", "encode", "denoise", "decode latents", "paste", "write"} <= set(told["seconds"])
     before, after = decoded(video), decoded(tmp_path / "o.mkv")
     assert psnr(before[10:13], after[10:13]) > 38, "frames without a face pass through"
+
+
+def test_the_report_tells_scene_cuts(inputs, tmp_path) -> None:
+    shots = [decoded(write_video(tmp_path / f"{seed}.mp4", count, seed=seed)) for seed, count in ((5, 20), (6, 14))]
+    write_clip(tmp_path / "cut.mp4", np.concatenate(shots), fps=20)
+    report = pipeline(tracker=None).dub(
+        tmp_path / "cut.mp4", inputs[1], tmp_path / "o.mp4", progress=False, report=tmp_path / "r.json"
+    )
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert told["scene_cuts"] == [{"frame": 20, "time": 1.0}] and report.tracks == 2
+    assert [row["track"] for row in told["frames"]] == [0] * 20 + [1] * 14
+    looped = pipeline(tracker=None).dub(
+        tmp_path / "cut.mp4", write_speech(tmp_path / "long.wav", 3.4), tmp_path / "o.mp4", progress=False, fit="loop"
+    )
+    assert [cut.frame for cut in looped.scene_cuts] == [20, 54], "where the video starts again is a joint, no cut"
 
 
 def test_the_same_seed_gives_the_same_bits(tiny, inputs, tmp_path) -> None:

@@ -87,6 +87,22 @@ def test_a_failure_in_the_last_item_is_not_lost() -> None:
             sink.put(item)
 
 
+def test_a_failure_behind_the_last_item_that_is_wanted_is_not_lost() -> None:
+    enough = threading.Event()
+
+    def source():
+        yield from range(3)
+        assert enough.wait(30)
+        raise Fault("while closing")
+
+    with pytest.raises(Fault, match="while closing"), Crew() as crew:
+        items = crew.prefetch(source(), 5)
+        assert [next(items) for _ in range(3)] == [0, 1, 2]
+        enough.set()
+        crew._stop.wait(30)
+    assert not crew_threads()
+
+
 def test_a_stage_inside_another_counts_for_itself_only(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr("latentsync.pipelines.progress.time.perf_counter", lambda: now[0])

@@ -188,6 +188,13 @@ def test_it_is_not_told_too_often_nor_without_cause() -> None:
     assert noted(StuckGuard(report, 1024), [0.4] * 600) == []
 
 
+def test_of_several_processes_one_tells(monkeypatch) -> None:
+    report = DataReport(clips=9, looked_at=9, agreement=0.5)
+    for process, told in (("0", 1), ("1", 0), ("7", 0)):
+        monkeypatch.setenv("RANK", process)
+        assert len(noted(StuckGuard(report, 1024), [math.log(2)] * WATCHED)) == told
+
+
 def test_auc_counts_the_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(0)
     cosines, match = rng.random(40).round(1), rng.random(40) < 0.5

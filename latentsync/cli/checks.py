@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 
@@ -50,12 +51,39 @@ class Check:
 def all_checks() -> Iterator[Check]:
     """Every check in turn; one that breaks is itself a gap."""
     for name, group in GROUPS.items():
-        try:
-            yield from group()
-        except InputError as error:
-            yield Check(name, Status.GAP, str(error))
-        except (ImportError, OSError, RuntimeError) as error:
-            yield Check(name, Status.GAP, f"{type(error).__name__}: {error}", "mend the packages above first")
+        yield from _safely(name, group)
+
+
+def _safely(name: str, group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    try:
+        yield from group()
+    except InputError as error:
+        yield Check(name, Status.GAP, str(error))
+    except (ImportError, OSError, RuntimeError) as error:
+        yield Check(name, Status.GAP, f"{type(error).__name__}: {error}", "mend the packages above first")
+
+
+def checkpoint_checks(name: str) -> Iterator[Check]:
+    """Whether a checkpoint folder, here or on the hub, is whole; of a shared one also the files that are no weights."""
+    yield from _safely("checkpoint", partial(_named_checkpoint, name))
+
+
+def _named_checkpoint(name: str) -> Iterator[Check]:
+    from latentsync.hub.card import SUMS
+    from latentsync.hub.folder import is_folder, open_folder
+    from latentsync.hub.networks import UNET_FILE, locate
+    from latentsync.hub.share import sums_faults
+
+    path = locate(name, UNET_FILE)
+    if not is_folder(path):
+        yield Check("checkpoint", Status.NOTE, f"{path} is no folder of ours: nothing says what it should hold")
+        return
+    listed = len(open_folder(path).config["files"])
+    faults = sums_faults(path) if (path / SUMS).is_file() else []
+    for fault in faults:
+        yield Check("checkpoint", Status.GAP, fault, "copy the checkpoint again, all of its files")
+    if not faults:
+        yield Check("checkpoint", Status.OK, f"{name}, {listed} files as listed")
 
 
 def packages() -> Iterator[Check]:

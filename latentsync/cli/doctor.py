@@ -10,21 +10,23 @@ SUMMARY = "Say what is installed, which device and precision will be used, and w
 EXAMPLES = """examples:
   latentsync doctor
   latentsync doctor --json
+  latentsync doctor --checkpoint my-dub
 exit status: 0 when dubbing can work here, 1 when it cannot
 """
 GAP_FOUND = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only the form of the answer."""
+    """What is looked at besides the machine, and the form of the answer."""
+    parser.add_argument("--checkpoint", metavar="FOLDER|NAME", help="also: is every file of it as it was written?")
     parser.add_argument("--json", action="store_true", help="the same as JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every check; 1 when one of them keeps dubbing from working."""
-    from latentsync.cli.checks import Status, all_checks
+    from latentsync.cli.checks import Status, all_checks, checkpoint_checks
 
-    checks = list(all_checks())
+    checks = [*all_checks(), *(checkpoint_checks(arguments.checkpoint) if arguments.checkpoint else ())]
     works = all(check.status is not Status.GAP for check in checks)
     if arguments.json:
         print(json.dumps({"works": works, "checks": [asdict(check) for check in checks]}, indent=1))

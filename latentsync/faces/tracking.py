@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -60,6 +60,7 @@ class FaceTracker:
         self._numbers = 0
         self._frames = 0
         self.reason = ""  # why the last frame had no usable face
+        self.new_scene = False  # whether the last frame came after a cut that its picture shows
         self.returned: dict[int, tuple[Face, int]] = {}  # by track that came back: its last face, frames missed since
 
     @property
@@ -78,7 +79,8 @@ class FaceTracker:
         cut: it is not continuous with the frame before (scene cuts are found here too); time: seconds, for the
         smoothing; 25 frames a second where it is not given.
         """
-        if self._cuts.update(image) or cut:
+        self.new_scene = self._cuts.update(image)
+        if self.new_scene or cut:
             self.reset()
         time = self._frames / MODEL_FPS if time is None else time
         self._frames += 1
@@ -186,12 +188,16 @@ class _Held:
 
 
 def track(
-    frames: Iterable[Item], detector: LandmarkDetector | None = None, max_gap: int = MAX_GAP
+    frames: Iterable[Item],
+    detector: LandmarkDetector | None = None,
+    max_gap: int = MAX_GAP,
+    on_cut: Callable[[Item], None] | None = None,
 ) -> Iterator[tuple[Item, list[Face], str]]:
     """(item, its faces largest first, why there is none) for every item in order.
 
     Keeps back at most `max_gap` + 1 frames: a face that is missing that long and comes back is filled in between by
     straight lines, with a score of 0. Frames that are not to be dubbed are not searched.
+    on_cut: told of every frame that begins a new scene, where tracks end; joints are no scenes of their own.
     """
     tracker = FaceTracker(detector, max_gap)
     tracker.reset()
@@ -204,6 +210,8 @@ def track(
             yield item, [], NOT_DUBBED
             continue
         faces = tracker.update(item.frame.image, cut=item.joint or pause, time=item.frame.time)
+        if on_cut is not None and tracker.new_scene and not (item.joint or pause):
+            on_cut(item)
         pause = False
         held.append(_Held(item, faces, tracker.reason))
         for face in faces:

@@ -52,7 +52,7 @@ def convert(source: FileName, destination: FileName) -> Path:
     if source.is_dir():
         if not is_folder(source):
             raise CheckpointError(f"{source} is no checkpoint folder of ours: there is nothing to convert")
-        return _write_pt(_published(open_folder(source)), destination)
+        return write_pt(published_content(open_folder(source)), destination)
     entries, parts = _parts(read_pt(source), source)
     return write_folder(destination, entries, parts, plain_card(destination.name, parts, None))
 
@@ -70,7 +70,8 @@ def _parts(content: dict[str, Any], path: Path) -> Written:
     }
 
 
-def _published(folder: Folder) -> dict[str, Any]:
+def published_content(folder: Folder) -> dict[str, Any]:
+    """What a published `.pt` of a folder of ours holds. CheckpointError when it says more than such a file can hold."""
     step = {key: folder.config[key] for key in ("global_step",) if key in folder.config}
     if folder.has("unet"):
         if folder.settings.scheduler != Settings().scheduler:
@@ -132,13 +133,15 @@ def _openai_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     return names
 
 
-def _write_pt(content: dict[str, Any], path: Path) -> Path:
+def write_pt(content: dict[str, Any], path: Path) -> Path:
+    """Write a `.pt` file, whole or not at all; the same content gives the same bytes. InputError where a folder is."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a .pt file")
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        torch.save(content, partial)
+        with partial.open("wb") as file:  # given a path, torch would write the name into the file
+            torch.save(content, file)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

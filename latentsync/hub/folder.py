@@ -6,7 +6,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -76,7 +77,12 @@ def _plain(tensor: torch.Tensor, dtype: torch.dtype | None, name: str) -> torch.
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """The same content gives the same bytes."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_bytes(json_bytes(content))
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def is_folder(path: Path) -> bool:
@@ -126,16 +132,24 @@ def write_folder(
     InputError when anything else is there.
     """
     path = path.absolute()
-    if path.exists() and not is_folder(path) and not _is_empty(path):
+    if path.exists() and not is_folder(path) and not is_empty(path):
         raise InputError(f"{path} exists and is no checkpoint folder: give another name")
+    with private_folder(path) as partial:
+        _fill(partial, entries, parts, card, dtype)
+        take_place(partial, path)
+    return path
+
+
+@contextmanager
+def private_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` that nobody else sees; what is left of it afterwards is removed."""
+    path = path.absolute()
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     partial.mkdir(parents=True)
     try:
-        _fill(partial, entries, parts, card, dtype)
-        take_place(partial, path)
+        yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return path
 
 
 def _fill(
@@ -149,7 +163,7 @@ def _fill(
 
 
 def take_place(partial: Path, path: Path) -> None:
-    """Give a finished folder its name, in place of an older one; if that fails, the older one stays."""
+    """Give a finished private folder its name; what was there before goes, unless that fails."""
     older = partial.with_suffix(".older")
     if path.exists():
         path.rename(older)
@@ -162,5 +176,6 @@ def take_place(partial: Path, path: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def _is_empty(path: Path) -> bool:
+def is_empty(path: Path) -> bool:
+    """Whether it is a folder without anything in it."""
     return path.is_dir() and not any(path.iterdir())

@@ -7,9 +7,6 @@ trained on and which UNet it belongs to. Where one is used, it is added to the w
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentsync.hub.components import Components
-from latentsync.hub.folder import READABLE, take_place, write_json
+from latentsync.hub.folder import READABLE, private_folder, take_place, write_json
 from latentsync.hub.tensors import check_tensors, module_digest, read_json, read_safetensors, sha256_file
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.types import CheckpointError, InputError
@@ -93,17 +90,13 @@ def save_lora(unet: LatentSyncUNet, folder: Path, card: LoraCard) -> Path:
 
     if folder.exists() and not (folder / CARD).is_file():
         raise InputError(f"{folder} exists and is no LoRA: give another name")
-    partial = folder.absolute().with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with private_folder(folder) as partial:
         tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial / WEIGHTS)
         (partial / WEIGHTS).chmod(READABLE)
         unet.peft_config[ADAPTER].save_pretrained(str(partial))
         write_json(partial / CARD, {"format": FORMAT, "version": VERSION, **asdict(card)})
         take_place(partial, folder.absolute())
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from latentsync.config import unknown_key
 from latentsync.pipelines.dub import DubbingPipeline
 from latentsync.pipelines.options import DubOptions
 from latentsync.types import InputError
+
+logger = logging.getLogger(__name__)
 
 PATHS = ("video", "audio", "out")
 PATH_OPTIONS = (*PATHS, "report", "face_photo", "identity_weights")
@@ -97,10 +100,18 @@ def run_batch(
             done.add(fingerprint, job.out)
             result.done.append(job.line)
             tell(f"{where}: done")
-        except Exception as error:
-            result.failed[job.line] = str(error) or type(error).__name__
+        except Exception as error:  # whatever it is, it is this job's: the others go on
+            result.failed[job.line] = _why(error)
             tell(f"{where}: failed: {result.failed[job.line]}")
     return result
+
+
+def _why(error: Exception) -> str:
+    """A sentence for what a user or a machine did; a defect of ours comes with its traceback in the log."""
+    if isinstance(error, (InputError, OSError)):
+        return str(error) or type(error).__name__
+    logger.error("a job failed by a defect in latentsync", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 class DoneList:

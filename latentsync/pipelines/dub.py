@@ -177,6 +177,7 @@ class DubbingPipeline:
     def _complete(self, report: DubReport, job: Job, seconds: float) -> None:
         report.fps = float(job.info.fps)
         report.events += [*job.waveform.events, *job.reader.events]
+        report.scene_cuts = job.cuts
         report.seconds = {stage: round(spent, 3) for stage, spent in job.watch.seconds.items()}
         report.total_seconds = round(seconds, 3)
         report.peak_memory_mib = peak_memory_mib()

@@ -25,7 +25,7 @@ from latentsync.pipelines.networks import Networks
 from latentsync.pipelines.options import DubOptions
 from latentsync.pipelines.progress import Stopwatch
 from latentsync.pipelines.render import RenderSettings
-from latentsync.pipelines.scan import Chooser, Scanner, Shot, Tracked, Tracker
+from latentsync.pipelines.scan import Chooser, Scanner, SceneCut, Shot, Tracked, Tracker
 from latentsync.pipelines.voice import Voice
 from latentsync.pipelines.windows import interleaved_sequences
 from latentsync.types import InputError, VideoInfo
@@ -50,6 +50,7 @@ class Job:
     scanner: Scanner
     options: DubOptions
     watch: Stopwatch
+    cuts: list[SceneCut]  # found so far, by the product's own tracking
 
     def shots(self) -> Iterator[Shot]:
         """Frames of the timeline with the face to dub in each."""
@@ -84,7 +85,8 @@ def open_job(
     info = probe_video(video)
     probe_audio(audio)
     watch = Stopwatch()
-    track, chooser = choose_speaker(options, tracker or default_tracker(detector), detector)
+    cuts: list[SceneCut] = []
+    track, chooser = choose_speaker(options, tracker or default_tracker(detector, cuts), detector)
     settings = render_settings(networks, options, float(info.fps), detector)
     with watch.stage("read audio"):
         waveform = read_waveform(audio)
@@ -93,7 +95,8 @@ def open_job(
             voice = Voice(networks, waveform, silence_gate=options.silence_gate)
         timeline = plan_timeline(info, waveform.seconds, options.fit)
         scanner = Scanner(track, chooser, networks.resolution, watch)
-        yield Job(info, audio, VideoReader(video), timeline, waveform, voice, settings, scanner, options, watch)
+        reader = VideoReader(video)
+        yield Job(info, audio, reader, timeline, waveform, voice, settings, scanner, options, watch, cuts)
 
 
 def render_settings(
@@ -160,15 +163,18 @@ def read_picture(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def default_tracker(detector: LandmarkDetector | None = None) -> Tracker:
-    """The product's face tracking."""
+def default_tracker(detector: LandmarkDetector | None, cuts: list[SceneCut]) -> Tracker:
+    """The product's face tracking. cuts: takes the scene cuts as they are found."""
+
+    def note(item: TimelineFrame) -> None:
+        cuts.append(SceneCut(item.out_index, item.out_time))
 
     def track(frames: Iterable[TimelineFrame]) -> Iterator[Tracked]:
         from latentsync.faces.tracking import track as track_faces
 
         finder = detector or _default_detector()
         finder.reset()
-        return track_faces(frames, finder)
+        return track_faces(frames, finder, on_cut=note)
 
     return track
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from latentsync.media.outputs import PrivateFile, write_failure
+from latentsync.pipelines.scan import SceneCut
 from latentsync.pipelines.sequences import Slot
 
 PACKAGES = ("latentsync", "torch", "diffusers", "transformers", "av", "mediapipe", "opencv-python-headless", "numpy")
@@ -25,6 +26,7 @@ class DubReport:
     """Summary of a job.
 
     frames_skipped: frames that passed through untouched, by reason; joints: places where a looped video starts again
+    scene_cuts: where the picture begins a new scene, so that tracks end; none where the frames were tracked by others
     seconds: by stage, of work in three threads at once, so their sum may exceed `total_seconds`
     peak_memory_mib: largest resident size of the process so far; None where the system does not tell
     """
@@ -44,6 +46,7 @@ class DubReport:
     frames_skipped: dict[str, int] = field(default_factory=dict)
     tracks: int = 0
     joints: int = 0
+    scene_cuts: list[SceneCut] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float = 0.0
     peak_memory_mib: float | None = None

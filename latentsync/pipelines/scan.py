@@ -29,6 +29,14 @@ class Chooser(Protocol):
 
 
 @dataclass(frozen=True)
+class SceneCut:
+    """A cut, at which every track ends. frame, time (s): of the new scene's first frame in the result."""
+
+    frame: int
+    time: float
+
+
+@dataclass(frozen=True)
 class Shot:
     """A frame and the face to dub in it; without a face (`reason` says why) it passes through untouched.
 

@@ -45,8 +45,8 @@ class Crew:
             error = stopped
         finally:
             self._halt()
-        if isinstance(error, _Stopped) and self._failure is not None:
-            raise self._failure
+        if self._failure is not None and (error is None or isinstance(error, _Stopped)):
+            raise self._failure  # also one that came after the last item: it must not be lost
 
     def prefetch(self, items: Iterable[Item], size: int) -> Iterator[Item]:
         """Iterate over `items` in a thread that runs at most `size` items ahead."""
@@ -104,7 +104,7 @@ class Crew:
             work()
         except _Stopped:
             return
-        except BaseException as error:
+        except BaseException as error:  # not swallowed: the main thread raises it
             self._failure = self._failure or error
             self._stop.set()
 

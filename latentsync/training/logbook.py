@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 METRICS = "metrics.jsonl"
+VALIDATION = "validation"  # folder of pictures and videos, and prefix of the figures
 STRIP_FRAMES = 8  # of a video, side by side, where a logger shows pictures only
 
 
@@ -81,9 +82,9 @@ class Logbook:
 
     def validation(self, step: int, report: Report) -> None:
         """Note what a validation found; pictures and videos also become files under `validation/`."""
-        self._write(step, {f"validation/{name}": float(value) for name, value in report.figures.items()})
+        self._write(step, {f"{VALIDATION}/{name}": float(value) for name, value in report.figures.items()})
         if self.accelerator.is_main_process and (report.pictures or report.videos):
-            folder = self.folder / "validation" / f"step_{step:08}"
+            folder = self.folder / VALIDATION / f"step_{step:08}"
             folder.mkdir(parents=True, exist_ok=True)
             for name, picture in report.pictures.items():
                 self._picture(step, name, picture, folder)
@@ -109,7 +110,7 @@ class Logbook:
             cv2.imwrite(str(folder / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         for tracker in self.accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({f"validation/{name}": picture[None]}, step=step, **layout)  # type: ignore[attr-defined]
+            tracker.log_images({f"{VALIDATION}/{name}": picture[None]}, step=step, **layout)  # type: ignore[attr-defined]
 
     def _video(self, step: int, name: str, video: np.ndarray, folder: Path) -> None:
         path = folder / f"{name}.mp4"
@@ -117,10 +118,15 @@ class Logbook:
         if self.config.log.startswith("wandb"):
             import wandb
 
-            self.accelerator.log({f"validation/{name}": wandb.Video(str(path), format="mp4")}, step=step)
+            self.accelerator.log({f"{VALIDATION}/{name}": wandb.Video(str(path), format="mp4")}, step=step)
         else:
-            shown = video[np.linspace(0, len(video) - 1, min(STRIP_FRAMES, len(video))).astype(int)]
-            self._picture(step, name, np.concatenate(list(shown), axis=1), None)
+            self._picture(step, name, strip(video), None)
+
+
+def strip(video: np.ndarray) -> np.ndarray:
+    """(f, h, w, 3) -> (h, up to 8 w, 3): frames of a video side by side, evenly spread."""
+    shown = video[np.linspace(0, len(video) - 1, min(STRIP_FRAMES, len(video))).astype(int)]
+    return np.concatenate(list(shown), axis=1)
 
 
 def peak_memory_gib(device: torch.device) -> float:

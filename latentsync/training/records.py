@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import latentsync
 from latentsync.config import PACKAGE, save_config
 from latentsync.data.crops import ClipCrops
 from latentsync.training.options import RunConfig
+from latentsync.training.runtime import is_main_process
 from latentsync.types import InputError
 
 CONFIG, RECORD = "config.yaml", "run.json"
@@ -34,7 +34,7 @@ def open_run(folder: Path, config: DictConfig, data_hash: str) -> None:
 
     InputError names the options or the data that have changed since.
     """
-    if int(os.environ.get("RANK", "0")):  # one process of a distributed run writes
+    if not is_main_process():
         return
     if (folder / CONFIG).exists() and (folder / RECORD).exists():
         _check(folder, config, data_hash)

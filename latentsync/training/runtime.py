@@ -1,8 +1,10 @@
-"""What recipes share beside the runner: the learning-rate curve, saving a network of diffusers."""
+"""What recipes share beside the runner: learning-rate curve, saving, and one voice where many processes run."""
 
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,17 @@ def cosine_rate(steps: int, warmup: int, floor: float = 0.02) -> Callable[[int],
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     return rate
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks and writes for all; also before Accelerate has been set up."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def warn_user(told: str) -> None:
+    """A UserWarning, on the main process only: the others would say the same."""
+    if is_main_process():
+        warnings.warn(told, UserWarning, stacklevel=3)
 
 
 def save_module(module: ModelMixin, folder: Path) -> None:

@@ -6,7 +6,6 @@ clip, binary cross-entropy of the cosine.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from latentsync.losses.sync import cosine_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
 from latentsync.training.runner import Report, Task
+from latentsync.training.runtime import warn_user
 from latentsync.training.sync_guard import StuckGuard
 from latentsync.training.sync_validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
 from latentsync.types import InputError
@@ -132,7 +132,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     report = check_clips([*training, *held_out])
     report.raise_if_hopeless()
     for complaint in report.complaints():
-        warnings.warn(complaint, UserWarning, stacklevel=2)
+        warn_user(complaint)
     recipe, encode = PairRecipe(**config.pairs), _encoder(config, network.input)
     seen, unseen = (_cut(clips, network.input, recipe, encode) for clips in (training, held_out))
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
@@ -158,6 +158,5 @@ def _cut(
 ) -> list[SyncClip]:
     kept, skipped = sync_clips(clips, looks_at, recipe.negative_distance, encode)
     if skipped:
-        told = f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}"
-        warnings.warn(told, UserWarning, stacklevel=3)
+        warn_user(f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}")
     return kept

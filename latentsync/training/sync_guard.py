@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 
 from latentsync.data.pair_checks import DataReport
+from latentsync.training.runtime import warn_user
 
 CHANCE = math.log(2)
 NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched
@@ -35,11 +35,9 @@ class StuckGuard:
         stuck = bool(((means - CHANCE).abs() < NEAR).all())
         self.seen, self.due = {}, SILENT_FOR if stuck else WATCHED
         if stuck:
-            warnings.warn(
+            warn_user(
                 f"the loss sits at {float(means.mean()):.3f}, which is ln 2: nothing was learned in the last {WATCHED} "
-                f"updates. Likely reasons: {'; '.join(self.reasons())}",
-                UserWarning,
-                stacklevel=2,
+                f"updates. Likely reasons: {'; '.join(self.reasons())}"
             )
 
     def reasons(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from latentsync.data.sampling import group_of, sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.training.records import clips_hash
+from latentsync.training.runtime import warn_user
 from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 NAMED = 3  # skipped clips that a warning names
@@ -101,8 +101,7 @@ class Cutter:
         if not cut:
             raise InputError(f"no clip can be trained on: {'; '.join(skipped[:NAMED]) or 'there is none'}")
         if skipped:
-            told = f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}"
-            warnings.warn(told, UserWarning, stacklevel=3)
+            warn_user(f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}")
         return Windows(
             [part for number in sorted(cut) for part in cut[number]],
             recipe,

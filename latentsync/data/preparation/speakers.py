@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from latentsync.data.preparation.store import Dropped
+from latentsync.data.tables import is_table, read_rows
 from latentsync.types import InputError
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
 BY_FOLDER, BY_FILE = "folder", "file"
 COLUMNS = ("file", "speaker", "split")  # of a table; the last one may be absent
-DELIMITERS = {".tsv": "\t", ".csv": ","}
+NEEDED = 2  # of them
 
 
 class Speakers:
@@ -47,21 +47,15 @@ class Speakers:
 
 
 def _read_table(path: Path) -> dict[str, tuple[str, str]]:
-    delimiter = DELIMITERS.get(path.suffix.lower())
-    if delimiter is None or not path.is_file():
+    if not is_table(path):
         raise InputError(
             f"speakers is '{path}', neither {BY_FOLDER} nor {BY_FILE} nor a .tsv or .csv table that is there: give one"
         )
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter)
-        missing = [name for name in COLUMNS[:2] if name not in (rows.fieldnames or ())]
-        if missing:
-            raise InputError(f"'{path}' has no column {missing[0]}: its first line must name file and speaker")
-        return dict(_row(row, f"'{path}', line {rows.line_num}") for row in rows)
+    return dict(_row(values, where) for where, values in read_rows(path, COLUMNS, NEEDED))
 
 
-def _row(row: Mapping[str, str | None], where: str) -> tuple[str, tuple[str, str]]:
-    file, speaker, split = ((row.get(name) or "").strip() for name in COLUMNS)
+def _row(values: Sequence[str], where: str) -> tuple[str, tuple[str, str]]:
+    file, speaker, split = values
     if not file or not speaker:
         raise InputError(f"{where}: file or speaker is empty; fill in both")
     if split not in ("", *SPLITS):
