@@ -1,7 +1,7 @@
 """How well a small StableSyncNet learns: held-out drawn speakers, held-out GRID sentences, batches, offsets.
 
-Every run sees the same number of pairs (minutes on two cores), so a larger batch makes fewer updates; its learning rate
-is that of a batch of 256 times the root of their ratio, its moving average as long in pairs. Runs again where it
+Every run sees the same number of windows (minutes on two cores), so a larger batch makes fewer updates; its learning
+rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs. Runs again where it
 stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how long it takes.
 """
 
@@ -59,6 +59,11 @@ class Run:
     data: str = "drawn"  # drawn | grid
     batch: int = BATCH
     offsets: bool = False  # the sound of each training clip is moved by its own amount
+    crossed: bool = True  # pairs in fours, which share windows
+
+    def pairs(self, pairs: int) -> int:
+        """So many that a run of `pairs` crossed pairs looks at as many windows."""
+        return pairs if self.crossed else pairs // 2
 
 
 RUNS = {
@@ -67,6 +72,8 @@ RUNS = {
     "batch_1024": Run("batch 1024", batch=1024),
     "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
     "grid": Run("batch 256, GRID s1", data="grid"),
+    "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
+    "one_by_one_1024": Run("batch 1024, pairs drawn one by one, half as many", batch=1024, crossed=False),
 }
 
 
@@ -143,19 +150,20 @@ def moved(clip: ClipCrops, number: int) -> ClipCrops:
 
 def overrides(run: Run, pairs: int, folder: Path) -> list[str]:
     """What a run changes of the configuration."""
-    updates = max(1, pairs // run.batch)
-    every = max(1, updates // VALIDATIONS)
+    count = max(1, run.pairs(pairs) // run.batch)
+    every = max(1, count // VALIDATIONS)
     return [
         f"run_folder={folder}",
         f"run.batch={run.batch}",
         f"run.gradient_accumulation={max(1, run.batch // PART)}",
-        f"run.steps={updates}",
-        f"run.warmup={min(updates, max(1, updates // 20))}",
+        f"run.steps={count}",
+        f"run.warmup={min(count, max(1, count // 20))}",
         f"run.learning_rate={LEARNING_RATE * math.sqrt(run.batch / BATCH):.6f}",
         f"run.validate_every={every}",
         f"run.save_every={every}",
         f"run.ema_decay={EMA ** (run.batch / BATCH):.5f}",
         "run.log_every=1",
+        f"pairs.crossed={str(run.crossed).lower()}",
     ]
 
 
@@ -260,7 +268,7 @@ def parse() -> argparse.Namespace:
     parser = common.parser(__doc__, EXAMPLE)
     crops = common.WORK / "stable_syncnet" / "crops"
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS), help="runs (default: all)")
-    parser.add_argument("--pairs", type=int, default=65_536, help="that each run sees (default: 65536)")
+    parser.add_argument("--pairs", type=int, default=98_304, help="that each run sees (default: 98304)")
     parser.add_argument("--identities", type=int, default=100, help="drawn speakers, a fifth held out (default: 100)")
     parser.add_argument("--crops", type=Path, default=crops, help=f"folder of prepared clips (default: {crops})")
     parser.add_argument("--dry-run", action="store_true", help="time a few updates, print the estimate, stop")

@@ -93,14 +93,15 @@ def test_the_sync_sweep_moves_sound_and_nothing_else(monkeypatch) -> None:
     assert min(offsets) < -2 and max(offsets) > 2 and max(map(abs, offsets)) <= stable_syncnet.MOST_OFFSET
 
 
-def test_the_sync_sweep_sees_the_same_pairs_in_every_run(tmp_path: Path) -> None:
+def test_the_sync_sweep_sees_the_same_windows_in_every_run(tmp_path: Path) -> None:
     import stable_syncnet
 
     from latentsync.config import load_config
 
     for run in stable_syncnet.RUNS.values():
-        options = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path)).run
-        assert options.steps * options.batch == 98_304
+        config = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path))
+        options, windows_a_pair = config.run, 1 if config.pairs.crossed else 2
+        assert options.steps * options.batch * windows_a_pair == 98_304
         assert options.batch // options.gradient_accumulation == stable_syncnet.PART
 
 
