@@ -20,12 +20,14 @@ from latentsync.training import stable_syncnet, unet_build, videomae
 from latentsync.training.recipe import train
 from latentsync.training.records import clips_hash
 from latentsync.training.runner import EXPORT, Task
+from latentsync.types import MODEL_FPS
 
 PIXEL, LATENT, JUDGE, VIDEO = "pixel_critic", "latent_critic", "judge", "video_critic"
 GRID_EVERY = 3  # of GRID s1's sentences, so that one real speaker does not fill the set
 LONGEST = 300  # frames of one clip
 JUDGES_PEOPLE = range(1000, 1040)  # drawn for the judge alone; the common set has 0 to 99
 HELD_OUT_CLIPS = 24  # that figures are logged on while training
+RATE_TOLERANCE = 0.3  # frames a second
 FEW, FEW_HELD_OUT = 8, 2  # clips of a run that is only timed
 POINTS = 6  # validations of a run
 
@@ -93,7 +95,7 @@ class Clips:
         """To train on, and held out: other drawn people, other sentences."""
         tested, held = frozenset(UNSEEN), set(common.held_out())
         training, held_out, sentences = [], [], 0
-        for clip in load_folder(self.crops, leave_out=tested):
+        for clip in filter(at_model_rate, load_folder(self.crops, leave_out=tested)):
             if clip.name in held or _drawn_and_held_out(clip.name):
                 held_out.append(capped(clip))
                 continue
@@ -114,6 +116,12 @@ class Clips:
 
 def _drawn_and_held_out(name: str) -> bool:
     return name.startswith("synth_") and int(name.split("_")[1]) % HELD_OUT_SHARE == HELD_OUT_SHARE - 1
+
+
+def at_model_rate(clip: ClipCrops) -> bool:
+    """Whether a window of its frames lasts as long as the sound that a sync critic compares it with."""
+    rate = (len(clip) - 1) / max(float(clip.times[-1] - clip.times[0]), 1e-6)
+    return abs(rate - MODEL_FPS) < RATE_TOLERANCE
 
 
 def capped(clip: ClipCrops) -> ClipCrops:
