@@ -21,7 +21,7 @@ from typing import Any
 import claims_report as reports
 import common
 from claims_measures import DRAWN, NOTHING, REAL, RIGHT, Tests, load_judge, measurements
-from claims_training import CRITICS, JUDGE, JUDGES_PEOPLE, UNET, VARIANTS, Clips, Trainer, run_name
+from claims_training import CRITICS, JUDGE, JUDGES_PEOPLE, TREPA_WEIGHT, UNET, VARIANTS, Clips, Trainer, run_name
 from run_logs import WARM_UP, speeds
 from stable_syncnet import TAKES
 
@@ -50,17 +50,18 @@ class Plan:
     digest: str  # of its bytes
     crops: str
     minutes: float
+    trepa: float  # weight of that loss
     changes: list[str]  # of every UNet's configuration
     steps: dict[str, int]  # of every critic, and of every UNet under UNET
 
     def check(self, arguments: argparse.Namespace, digest: str) -> None:
         """InputError where the sweep began with other arguments."""
-        given = (arguments.start, digest, str(arguments.crops), arguments.minutes, arguments.set)
-        began = (self.start, self.digest, self.crops, self.minutes, self.changes)
+        given = (arguments.start, digest, str(arguments.crops), arguments.minutes, arguments.trepa, arguments.set)
+        began = (self.start, self.digest, self.crops, self.minutes, self.trepa, self.changes)
         if given != began:
             raise InputError(
-                f"the sweep {arguments.name} began with {began} (start, its digest, crops, minutes, changes) and "
-                f"{given} are given: use the same, or another --name"
+                f"the sweep {arguments.name} began with {began} (start, its digest, crops, minutes, weight of TREPA, "
+                f"changes) and {given} are given: use the same, or another --name"
             )
 
 
@@ -68,7 +69,7 @@ def time_updates(folder: Path, trainer: Trainer) -> dict[str, float]:
     """Seconds an update of every critic and of every variant takes, on a few clips in a folder that is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as name:
-        short = Trainer(Path(name), trainer.clips, trainer.start, trainer.changes, few=True)
+        short = Trainer(Path(name), trainer.clips, trainer.start, trainer.changes, trainer.trepa_weight, few=True)
         seconds = {}
         for run in (*CRITICS, *(run_name(variant, TIMED_SEED) for variant in VARIANTS)):
             short.train(run, WARM_UP + TIMED)
@@ -116,7 +117,7 @@ class Sweep:
         self.digest, resolution = start.digest, start.settings.resolution
         self.resolution = resolution
         clips = Clips(arguments.crops, self.folder, resolution)
-        self.trainer = Trainer(self.folder / "trained", clips, arguments.start, tuple(arguments.set))
+        self.trainer = Trainer(self.folder / "trained", clips, arguments.start, tuple(arguments.set), arguments.trepa)
 
     def plan(self) -> Plan:
         """The one that the sweep began with, or a new one, timed now."""
@@ -134,7 +135,7 @@ class Sweep:
         given = self.arguments
         steps = steps_within(given.minutes, seconds)
         print(estimate(seconds, steps, given), flush=True)
-        return Plan(given.start, self.digest, str(given.crops), given.minutes, given.set, steps)
+        return Plan(given.start, self.digest, str(given.crops), given.minutes, given.trepa, given.set, steps)
 
     def dry_run(self) -> None:
         """Time, and print the estimate."""
@@ -181,7 +182,8 @@ class Sweep:
             f"clips lies on the claim's side of 0.\n\n{claims}\n"
             f"## Drawn people, with their right answers\n\nMean ± standard deviation over clips (over seeds).\n\n"
             f"{reports.figures_table(found, DRAWN)}\n## Recorded people, another's speech\n\n"
-            f"{reports.figures_table(found, REAL)}\n## Critics\n\n{reports.critics_table(runs)}\n"
+            f"{reports.figures_table(found, REAL)}\n## Losses\n\nAs weighted, the mean over the last quarter of the "
+            f"updates.\n\n{reports.losses_table(drawn_curves)}\n## Critics\n\n{reports.critics_table(runs)}\n"
             f"![losses]({given.name}.png)\n"
         )
         rows: list[Any] = list(store.done.values())
@@ -203,6 +205,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="default: all")
     parser.add_argument("--drawn", type=int, default=6, help="drawn people that are dubbed (default: 6, at most 24)")
     parser.add_argument("--real", type=int, default=6, help="recorded people that are dubbed (default: 6, at most 8)")
+    parser.add_argument(
+        "--trepa", type=float, default=TREPA_WEIGHT, help="weight of TREPA (default: 10, the paper's; a small VideoMAE "
+        "tells faces apart by little, and the table of losses says what its term comes to)",
+    )  # fmt: skip
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to every UNet's training")
     parser.add_argument("--name", default="claims", help="of the sweep and its result files (default: claims)")
     parser.add_argument("--dry-run", action="store_true", help="time a few updates of each, print the estimate, stop")

@@ -171,6 +171,17 @@ def curves(runs: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def losses_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each term came to, by run."""
+    lines = []
+    for label, run in found.items():
+        ends = {name: values[-max(1, len(values) // 4) :] for name, (_, values) in run["losses"].items()}
+        held_out = f"{run['held_out'][-1][1]:.4f}" if run["held_out"] else ""
+        terms = [f"{np.mean(ends[name]):.2g}" if name in ends else "" for name in CURVES]
+        lines.append([label.replace("_", " "), *terms, held_out])
+    return common.table(("run", *CURVES, "held-out noise"), lines)
+
+
 def picture(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Losses by update: a colour for every variant, a line for every seed."""
     from matplotlib.figure import Figure

@@ -75,7 +75,7 @@ VARIANTS = {
     "pixel_trepa": Variant("pixel SyncNet, TREPA", PIXEL, trepa=True),
 }
 UNET = "unet/claims"
-SYNC_WEIGHT, TREPA_WEIGHT = 0.05, 10.0  # the paper's
+SYNC_WEIGHT, TREPA_WEIGHT = 0.05, 10.0  # the paper's, of critics of 2048 and of 1408 numbers
 
 
 def run_name(variant: str, seed: int) -> str:
@@ -143,6 +143,7 @@ class Trainer:
     clips: Clips
     start: str  # checkpoint that every UNet begins at
     changes: tuple[str, ...] = ()  # of every UNet's configuration
+    trepa_weight: float = TREPA_WEIGHT
     few: bool = False  # a few clips only, to see how long an update takes
 
     def export(self, name: str) -> Path:
@@ -185,7 +186,7 @@ class Trainer:
         if variant.sync:
             changes += [f"weights.sync={SYNC_WEIGHT}", f"losses.sync_critic={self.export(variant.sync)}"]
         if variant.trepa:
-            changes += [f"weights.trepa={TREPA_WEIGHT}", f"losses.trepa_critic={self.export(VIDEO)}"]
+            changes += [f"weights.trepa={self.trepa_weight}", f"losses.trepa_critic={self.export(VIDEO)}"]
         return Recipe(variant.title, UNET, tuple(changes))
 
     def _task(self, name: str, config: DictConfig) -> tuple[Task, str]:

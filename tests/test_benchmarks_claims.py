@@ -110,6 +110,23 @@ def test_a_verdict_follows_the_differences_clip_by_clip() -> None:
     assert "| pixel SyncNet | 2 | 6 |" in table and "0.815 ± 0.512 (0.005)" in table and "inf" not in table
 
 
+def test_curves_and_losses_are_read_off_the_logs(tmp_path) -> None:
+    import claims_report as reports
+
+    for label, sync in (("none_1", {}), ("pixel_2", {"loss/sync": 0.02})):
+        entries = [{"step": n, "loss": 1.0, "loss/noise": 1 / n, **sync} for n in range(1, 101)]
+        entries += [{"step": 50, "validation/loss": 0.5}, {"step": 100, "validation/loss": 0.25}]
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    found = reports.curves(tmp_path, seeds=[1, 2])
+    assert list(found) == ["none_1", "pixel_2"] and found["pixel_2"]["held_out"] == [(50, 0.5), (100, 0.25)]
+    ends, values = found["none_1"]["losses"]["noise"]
+    assert ends[-1] == 100 and values[0] == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]))
+    assert "| pixel 2 | 0.011 | 0.02 |  | 0.2500 |" in reports.losses_table(found)
+    reports.picture(found, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
 class Interrupted(Exception):
     pass
 
