@@ -120,7 +120,7 @@ class Tests:
         return {
             **self.judge(crops),
             **{name: found[name] for name in ("r_target", "r_leak", "flicker", "sharpness_share")},
-            "psnr_mouth": 20 * float(np.log10(WHITE / error)) if error > 0 else float("inf"),
+            **({"psnr_mouth": 20 * float(np.log10(WHITE / error))} if error > 0 else {}),
         }
 
     def _crops(self, video: Path, key: str) -> ClipCrops:

@@ -32,7 +32,7 @@ TINY = [
     "network.audio_encoder.attn_blocks=[0,0,1,0]",
     "validation={pairs: 12, offset_clips: 2, offset_reach: 4, offset_windows: 3, batch: 8}",
     "run.learning_rate=0.002", "run.schedule=constant", "run.warmup=0", "run.precision='no'", "run.ema_decay=0",
-    "run.log_every=1", "pairs={negative_distance: 5, changed_looks: 0.0, crossed: false}",
+    "run.log_every=1", "run.workers=0", "pairs={negative_distance: 5, changed_looks: 0.0, crossed: false}",
 ]  # fmt: skip
 
 
