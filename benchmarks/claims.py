@@ -89,7 +89,8 @@ def steps_within(minutes: float, seconds: Mapping[str, float]) -> dict[str, int]
 
 def estimate(seconds: Mapping[str, float], steps: Mapping[str, int], arguments: argparse.Namespace) -> str:
     """A table of what the sweep will do, and how long it takes."""
-    lines, total = [], 0.0
+    lines: list[list[Any]] = []
+    total = 0.0
     for name, each in seconds.items():
         count = steps.get(name, steps[UNET])
         times = 1 if name in CRITICS else len(arguments.seeds)
@@ -223,7 +224,10 @@ def main() -> None:
     arguments = parse()
     try:
         sweep = Sweep(arguments)
-        sweep.dry_run() if arguments.dry_run else sweep.run()
+        if arguments.dry_run:
+            sweep.dry_run()
+        else:
+            sweep.run()
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -187,7 +187,7 @@ def picture(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 4), layout="constrained")
-    axes = figure.subplots(1, len(CURVES) + 1)
+    axes: Any = figure.subplots(1, len(CURVES) + 1)
     colours = {variant: f"C{number}" for number, variant in enumerate(VARIANTS)}
     named = set()
     for run in found.values():
