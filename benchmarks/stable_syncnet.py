@@ -1,35 +1,46 @@
 """How well a small StableSyncNet learns: held-out drawn speakers, held-out GRID sentences, batches, offsets.
 
-Every run sees the same number of pairs (minutes on two cores), so a larger batch makes fewer updates; its learning rate
-is that of a batch of 256 times the root of their ratio, its moving average as long in pairs. Runs again where it
-stopped: finished runs are kept, a killed one goes on from its last checkpoint.
+Every run sees the same number of windows (minutes on two cores), so a larger batch makes fewer updates; its learning
+rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs. Runs again where it
+stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how long it takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
+import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import common
 import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from run_logs import WARM_UP, smoothed, speeds, updates, validations
 
 from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_clip
 from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.sampling import sample_generator
+from latentsync.training.runner import EXPORT, RunConfig
+from latentsync.training.runner import run as train_task
+from latentsync.training.stable_syncnet import make_task
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 EXAMPLE = "python benchmarks/stable_syncnet.py --only batch_256 --identities 20 --pairs 5120"
 CONFIG = "stable_syncnet_small"
 BATCH, LEARNING_RATE, EMA = 256, 0.001, 0.98
 PART = 64  # pairs at once, in every run; the rest of a batch is accumulated
-VALIDATIONS = 16  # of each run
+TIMED = 3  # updates of PART pairs that a dry run takes the pace from
+MOST_MINUTES = 15.0  # that a run should take
+SHRUNK_AT_ONCE = 64  # frames
+VALIDATIONS = 8  # of each run
 HELD_OUT_SHARE = 5  # every fifth drawn speaker is held out
 TAKES = 2  # of a drawn speaker
 SECONDS, SIDE, FIRST_SEED = 3.0, 288, 1000  # of a take; its seeds
@@ -48,6 +59,11 @@ class Run:
     data: str = "drawn"  # drawn | grid
     batch: int = BATCH
     offsets: bool = False  # the sound of each training clip is moved by its own amount
+    crossed: bool = True  # pairs in fours, which share windows
+
+    def pairs(self, pairs: int) -> int:
+        """So many that a run of `pairs` crossed pairs looks at as many windows."""
+        return pairs if self.crossed else pairs // 2
 
 
 RUNS = {
@@ -56,14 +72,18 @@ RUNS = {
     "batch_1024": Run("batch 1024", batch=1024),
     "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
     "grid": Run("batch 256, GRID s1", data="grid"),
+    "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
+    "one_by_one_1024": Run("batch 1024, pairs drawn one by one, half as many", batch=1024, crossed=False),
 }
 
 
+@dataclass(frozen=True)
 class Material:
-    """Crops of drawn and recorded speakers, prepared once."""
+    """Crops of drawn and recorded speakers, prepared once, in memory at the size that the network looks at."""
 
-    def __init__(self, crops: Path, identities: int, size: int) -> None:
-        self.crops, self.identities, self.size = crops, identities, size
+    crops: Path
+    identities: int
+    size: int  # px
 
     def clips(self, data: str) -> tuple[list[ClipCrops], list[ClipCrops]]:
         """Training and held-out clips: other speakers where they are drawn, other sentences of GRID's s1."""
@@ -73,43 +93,51 @@ class Material:
             training, held_out = ([common.clip(name) for name in group] for group in names)
         else:
             held = range(HELD_OUT_SHARE - 1, self.identities, HELD_OUT_SHARE)
-            training = list(self._drawn(sorted(set(range(self.identities)) - set(held))))
-            held_out = list(self._drawn(held))
-        return self._prepared(training), self._prepared(held_out)
+            training = list(drawn(sorted(set(range(self.identities)) - set(held)), self.crops))
+            held_out = list(drawn(held, self.crops))
+        return self._small(training), self._small(held_out)
 
-    def _drawn(self, identities: Iterable[int]) -> Iterator[Path]:
-        """Videos of drawn speakers, made where neither they nor their crops are there."""
-        from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
-
-        for identity in identities:
-            for take in range(TAKES):
-                path = common.WORK / "stable_syncnet" / "drawn" / f"synth_{identity:03}_{take}.mp4"
-                if not path.exists() and not (self.crops / f"{path.stem}.npz").exists():
-                    seed = FIRST_SEED + 10 * identity + take
-                    speech = synthesize_speech(seed, seconds=SECONDS)
-                    frames = SyntheticSpeaker(FIRST_SEED + identity, SIDE).frames(speech, seed)
-                    with common.made_whole(path) as partial:
-                        write_clip(partial, frames, waveform=speech.waveform)
-                yield path
-
-    def _prepared(self, videos: Sequence[Path]) -> list[ClipCrops]:
-        clips = []
-        for video in videos:
-            try:
-                prepared = (self.crops / f"{video.stem}.npz").exists()
-                clip = load_clip(self.crops, video.stem) if prepared else prepare_clip(video, self.crops, RESOLUTION)
-                clips.append(shrunk(clip, self.size))
-            except InputError as error:
-                print(f"left out: {error}")
-        return clips
+    def _small(self, videos: Sequence[Path]) -> list[ClipCrops]:
+        return [shrunk(clip, self.size) for clip in prepared(videos, self.crops, RESOLUTION)]
 
 
+def drawn(identities: Iterable[int], crops: Path) -> Iterator[Path]:
+    """Videos of drawn speakers, made where neither they nor their crops are there."""
+    from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
+
+    for identity in identities:
+        for take in range(TAKES):
+            path = common.WORK / "stable_syncnet" / "drawn" / f"synth_{identity:03}_{take}.mp4"
+            if not path.exists() and not (crops / f"{path.stem}.npz").exists():
+                seed = FIRST_SEED + 10 * identity + take
+                speech = synthesize_speech(seed, seconds=SECONDS)
+                frames = SyntheticSpeaker(FIRST_SEED + identity, SIDE).frames(speech, seed)
+                with common.made_whole(path) as partial:
+                    write_clip(partial, frames, waveform=speech.waveform)
+            yield path
+
+
+def prepared(videos: Iterable[Path], crops: Path, resolution: int) -> list[ClipCrops]:
+    """Crops of videos, made in the folder `crops` where they are not there; what has no face or sound is left out."""
+    clips = []
+    for video in videos:
+        try:
+            there = (crops / f"{video.stem}.npz").exists()
+            clips.append(load_clip(crops, video.stem) if there else prepare_clip(video, crops, resolution))
+        except InputError as error:
+            print(f"left out: {error}")
+    return clips
+
+
+@torch.no_grad()
 def shrunk(clip: ClipCrops, size: int) -> ClipCrops:
-    """The clip in memory, with crops of `size` px."""
-    import cv2
-
-    crops = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in clip.crops]
-    return replace(clip, crops=np.stack(crops))
+    """The clip in memory, with crops of `size` px, as the sync loss shrinks decoded frames."""
+    parts = []
+    for first in range(0, len(clip), SHRUNK_AT_ONCE):
+        frames = torch.from_numpy(np.moveaxis(clip.crops[first : first + SHRUNK_AT_ONCE], -1, 1).copy()).float()
+        small = F.interpolate(frames, (size, size), mode="bicubic", antialias=True)
+        parts.append(small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+    return replace(clip, crops=np.concatenate(parts))
 
 
 def moved(clip: ClipCrops, number: int) -> ClipCrops:
@@ -122,55 +150,81 @@ def moved(clip: ClipCrops, number: int) -> ClipCrops:
 
 def overrides(run: Run, pairs: int, folder: Path) -> list[str]:
     """What a run changes of the configuration."""
-    updates = max(1, pairs // run.batch)
-    every = max(1, updates // VALIDATIONS)
+    count = max(1, run.pairs(pairs) // run.batch)
+    every = max(1, count // VALIDATIONS)
     return [
         f"run_folder={folder}",
         f"run.batch={run.batch}",
         f"run.gradient_accumulation={max(1, run.batch // PART)}",
-        f"run.steps={updates}",
-        f"run.warmup={min(updates, max(1, updates // 20))}",
+        f"run.steps={count}",
+        f"run.warmup={min(count, max(1, count // 20))}",
         f"run.learning_rate={LEARNING_RATE * math.sqrt(run.batch / BATCH):.6f}",
         f"run.validate_every={every}",
         f"run.save_every={every}",
         f"run.ema_decay={EMA ** (run.batch / BATCH):.5f}",
         "run.log_every=1",
+        f"pairs.crossed={str(run.crossed).lower()}",
     ]
 
 
-def train(name: str, material: Material, pairs: int) -> dict[str, Any]:
-    """Train a run, or go on with it; returns its curves and last figures."""
-    from latentsync.training.runner import RunConfig
-    from latentsync.training.runner import run as train_task
-    from latentsync.training.stable_syncnet import make_task
+def run_folder(name: str, material: Material, pairs: int) -> Path:
+    """Where a run of so many pairs is."""
+    return common.WORK / "stable_syncnet" / f"{name}-{pairs}-{material.identities}"
 
-    run, folder = RUNS[name], common.WORK / "stable_syncnet" / f"{name}-{pairs}-{material.identities}"
-    if not (folder / "export").exists():
-        config = load_config(CONFIG, overrides(run, pairs, folder))
-        training, held_out = material.clips(run.data)
-        if run.offsets:
-            training = [moved(clip, number) for number, clip in enumerate(training)]
-        print(f"{run.title}: {len(training)} clips, {len(held_out)} held out", flush=True)
-        train_task(make_task(config, training, held_out), RunConfig.from_config(config.run), folder)
-    return curves(folder, run)
+
+def train(name: str, material: Material, pairs: int) -> None:
+    """Train a run, or go on with it; one that is finished is left alone."""
+    run, folder = RUNS[name], run_folder(name, material, pairs)
+    if (folder / EXPORT).exists():
+        return
+    training, held_out = material.clips(run.data)
+    if run.offsets:
+        training = [moved(clip, number) for number, clip in enumerate(training)]
+    print(f"{run.title}: {len(training)} clips, {len(held_out)} held out", flush=True)
+    train_on(load_config(CONFIG, overrides(run, pairs, folder)), training, held_out)
+
+
+def train_on(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> None:
+    """Train what `config` says, or go on with it."""
+    train_task(make_task(config, training, held_out), RunConfig.from_config(config.run), Path(config.run_folder))
+
+
+def seconds_a_pair(material: Material) -> float:
+    """Measured on a few clips; what a run needs beside its validations."""
+    few = replace(material, identities=min(material.identities, 2 * HELD_OUT_SHARE))
+    common.WORK.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=common.WORK) as name:
+        pairs = PART * (WARM_UP + TIMED)
+        config = load_config(CONFIG, [*overrides(Run("", batch=PART), pairs, Path(name)), "run.validate_every=1000"])
+        train_on(config, *few.clips("drawn"))
+        return 1 / speeds(Path(name))["samples_per_second"]
+
+
+def dry_run(material: Material, arguments: argparse.Namespace) -> str:
+    """How long the runs that are still to be done take."""
+    each = seconds_a_pair(material)
+    minutes = each * arguments.pairs / 60
+    left = [name for name in arguments.only if not (run_folder(name, material, arguments.pairs) / EXPORT).exists()]
+    fit = int(MOST_MINUTES * 60 / each) // BATCH * BATCH
+    return (
+        f"{1 / each:.0f} pairs a second: {minutes:.1f} minutes a run of {arguments.pairs} pairs and {VALIDATIONS} "
+        f"validations; {len(left)} runs to do ({', '.join(left) or 'none'}), {minutes * len(left):.0f} minutes; "
+        f"--pairs {fit} would take {MOST_MINUTES:.0f} minutes a run"
+    )
 
 
 def curves(folder: Path, run: Run) -> dict[str, Any]:
-    """What `metrics.jsonl` of a run says, by the pairs seen."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    updates = [line for line in lines if "loss" in line]
-    checks = [line for line in lines if "validation/accuracy" in line]
-    width = max(1, SMOOTHED // run.batch)
-    losses = np.array([line["loss"] for line in updates])
-    smooth = [float(losses[i : i + width].mean()) for i in range(0, len(losses), width)]
-    ends = [min(i + width, len(losses)) * run.batch for i in range(0, len(losses), width)]
-    seconds = sum(run.batch / line["samples_per_second"] for line in updates)
-    left = next((end for end, loss in zip(ends, smooth, strict=True) if loss < LEFT), None)
+    """What the log of a run says, by the pairs seen."""
+    done, checks = updates(folder), validations(folder, "accuracy")
+    ends, losses = smoothed([line["loss"] for line in done], max(1, SMOOTHED // run.batch))
+    seconds = sum(run.batch / line["samples_per_second"] for line in done)
+    pairs = [end * run.batch for end in ends]
+    left = next((seen for seen, loss in zip(pairs, losses, strict=True) if loss < LEFT), None)
     return {
         "title": run.title,
-        "updates": len(updates),
+        "updates": len(done),
         "minutes": seconds / 60,
-        "loss": {"pairs": ends, "values": smooth},
+        "loss": {"pairs": pairs, "values": losses},
         "left_ln2_after_pairs": left,
         "held_out": [{"pairs": line["step"] * run.batch, **_figures(line)} for line in checks],
     }
@@ -217,26 +271,35 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=98_304, help="that each run sees (default: 98304)")
     parser.add_argument("--identities", type=int, default=100, help="drawn speakers, a fifth held out (default: 100)")
     parser.add_argument("--crops", type=Path, default=crops, help=f"folder of prepared clips (default: {crops})")
+    parser.add_argument("--dry-run", action="store_true", help="time a few updates, print the estimate, stop")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Train what is missing and write `results/stable_syncnet.md`."""
-    arguments = parse()
-    size = load_config(CONFIG).input.size
-    material, found, started = Material(arguments.crops, arguments.identities, size), {}, time.monotonic()
-    for name in arguments.only:
-        found[name] = train(name, material, arguments.pairs)
-        print(f"{row(found[name])} after {(time.monotonic() - started) / 60:.0f} minutes", flush=True)
+def report(material: Material, pairs: int) -> None:
+    """Write `results/stable_syncnet.md`, `.json` and `.png` of all finished runs."""
+    folders = {name: run_folder(name, material, pairs) for name in RUNS}
+    found = {name: curves(folders[name], run) for name, run in RUNS.items() if (folders[name] / EXPORT).exists()}
     picture(found, common.RESULTS / "stable_syncnet.png")
     text = (
-        f"# StableSyncNet at our scale\n\n`{CONFIG}`, {arguments.pairs} pairs a run; {arguments.identities} drawn "
-        f"speakers, every {HELD_OUT_SHARE}th held out, or GRID s1 without its held-out sentences\n\n"
-        f"{common.machine()}\n\n{common.table(HEADER, [row(run) for run in found.values()])}\n"
+        f"# StableSyncNet at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}`, {pairs} pairs "
+        f"a run; {material.identities} drawn speakers, every {HELD_OUT_SHARE}th held out, or GRID s1 without its "
+        f"held-out sentences\n\n{common.machine()}\n\n{common.table(HEADER, [row(run) for run in found.values()])}\n"
         "Right answers: cosine above 0.5 or not, over fixed held-out pairs, half of them from the same clip at least "
         "5 frames away. Offset found: within one frame of the truth.\n\n![curves](stable_syncnet.png)\n"
     )
     common.write_results("stable_syncnet", text, found)
+
+
+def main() -> None:
+    """Train what is missing; the tables are written after every run."""
+    arguments = parse()
+    material = Material(arguments.crops, arguments.identities, load_config(CONFIG).input.size)
+    if arguments.dry_run:
+        print(dry_run(material, arguments))
+        return
+    for name in arguments.only:
+        train(name, material, arguments.pairs)
+        report(material, arguments.pairs)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """Speed and memory of training steps: samples a second, peak memory, time waiting for data, share of the matrix rate.
 
 Networks and clips are random, the runner and the recipes are the real ones. Each case runs in a process of its own;
-variants change how a step is computed and not what it computes, and are compared with the plain one.
+variants change how a step is computed and not what it computes: each is compared with the plain one, its losses too.
+The published size needs a CUDA card, and is told as not run where there is none.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +22,30 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from run_logs import WARM_UP, speeds, updates
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentsync.config import load_config
 
-EXAMPLE = "python benchmarks/train.py --size small --steps 6"
+EXAMPLE = "python benchmarks/train.py --size small --steps 6 --variants fused channels_last"
 FOLDER = common.WORK / "train"
-WARM_UP = 2  # updates that are not counted
 CLIPS, FRAMES = 4, 64  # random clips and their length
 MATRIX = 8192  # side of the matrices that a card's rate is measured with
 MATRIX_TURNS = 20
-HEADER = ("case", "variant", "samples a second", "times plain", "peak GiB", "waiting for data", "matrix rate")
-VARIANTS = ("plain", "fused", "channels_last", "compiled")
+HEADER = ("case", "variant", "s an update", "samples a second", "times plain", "losses off by", "peak GiB")
+HEADER += ("waiting for data", "matrix rate")
+VARIANTS = {
+    "plain": "as the recipe runs",
+    "fused": "AdamW as one kernel",
+    "channels_last": "the UNet and the autoencoder in that memory format",
+    "compiled": "the UNet through torch.compile",
+    "math_attention": "attention without the flash and memory-efficient kernels that torch chooses by itself",
+}
+SMALL_CARD = (
+    24.0  # GB, what stage 2 of the published size is meant to fit in with the efficient configuration at 256 px
+)
+EFFICIENT = "stage 2 efficient, 256 px"
+UNVERIFIED = "FSDP and DeepSpeed through Accelerate, and more than one card, were not run: unverified."
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ CASES = {
     "published": (
         Case("stage 1, 256 px", "unet/stage1", "published", ("run.batch=2",)),
         Case("stage 2, 256 px", "unet/stage2", "published", ("run.batch=1",)),
-        Case("stage 2 efficient, 256 px", "unet/stage2_efficient", "published", ("run.batch=1",)),
+        Case(EFFICIENT, "unet/stage2_efficient", "published", ("run.batch=1",)),
         Case("stage 2, 512 px", "unet/stage2_512", "published", ("run.batch=1",)),
     ),
 }
@@ -166,8 +183,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         vary(built, job["variant"])
         built.export = lambda module, folder: None  # speed is what is asked for
         run(built, RunConfig.from_config(config.run), Path(config.run_folder))
-        found = figures(Path(config.run_folder) / "metrics.jsonl")
-        if job["flops"]:
+        folder = Path(config.run_folder)
+        found = {**speeds(folder), "losses": losses_of(folder), "batch": config.run.batch}
+        if job["flops"] and job["variant"] == "plain":
             found.update(arithmetic(built, config.run.batch, config.run.batch / found["samples_per_second"]))
     return found
 
@@ -180,17 +198,19 @@ def vary(task: Any, variant: str) -> None:
     elif variant == "compiled":
         task.module.unet.compile()
     elif variant == "fused":
-        import functools
-
         torch.optim.AdamW = functools.partial(torch.optim.AdamW, fused=True)  # type: ignore[misc,assignment]
+    elif variant == "math_attention":
+        task.losses = sdpa_kernel(SDPBackend.MATH)(task.losses)
 
 
-def figures(path: Path) -> dict[str, float]:
-    """Medians over the counted updates, and the peak."""
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    counted = [entry for entry in entries if "loss" in entry][WARM_UP:]
-    medians = {name: float(np.median([e[name] for e in counted])) for name in ("samples_per_second", "data_share")}
-    return {**medians, "memory_gib": max(entry["memory_gib"] for entry in counted)}
+def losses_of(folder: Path) -> list[float]:
+    """Of every update: what tells whether a variant computes the same."""
+    return [entry["loss"] for entry in updates(folder)]
+
+
+def furthest(losses: Sequence[float], wanted: Sequence[float]) -> float:
+    """The largest difference of two runs' losses, as a share of the loss."""
+    return float(max(abs(a - b) / abs(b) for a, b in zip(losses, wanted, strict=True)))
 
 
 def arithmetic(task: Any, samples: int, seconds: float) -> dict[str, float]:
@@ -239,22 +259,38 @@ def measured(case: Case, variant: str, arguments: argparse.Namespace) -> dict[st
 def row(found: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     """One table row; `plain` is the same case without a variant."""
     if "failed" in found:
-        return [found["case"], found["variant"], f"failed: {found['failed']}", "", "", "", ""]
-    speed = found["samples_per_second"]
-    ratio = f"{speed / plain['samples_per_second']:.2f}" if "failed" not in plain else ""
+        return [found["case"], found["variant"], f"failed: {found['failed']}", *[""] * (len(HEADER) - 3)]
+    speed, ratio, off = found["samples_per_second"], "", ""
+    if "failed" not in plain:
+        ratio = f"{speed / plain['samples_per_second']:.2f}"
+        off = f"{furthest(found['losses'], plain['losses']):.1e}"
     share = f"{found['matrix_share']:.0%}" if "matrix_share" in found else ""
     return [
-        found["case"], found["variant"], f"{speed:.3g}", ratio, f"{found['memory_gib']:.2f}",
-        f"{found['data_share']:.1%}", share,
+        found["case"], found["variant"], f"{found['batch'] / speed:.3g}", f"{speed:.3g}", ratio, off,
+        f"{found['memory_gib']:.2f}", f"{found['data_share']:.1%}", share,
     ]  # fmt: skip
+
+
+def not_run(size: str) -> bool:
+    """Whether the cases of this size cannot be run here."""
+    return size == "published" and not torch.cuda.is_available()
+
+
+def small_card(every: Sequence[dict[str, Any]]) -> str:
+    """Whether the efficient stage 2 fits in a small card, where it was measured."""
+    peaks = [found["memory_gib"] for found in every if found["case"] == EFFICIENT and "memory_gib" in found]
+    if not peaks:
+        return ""
+    peak = peaks[0] * 2**30 / 1e9
+    return f"{EFFICIENT}: {peak:.1f} GB, {'fits' if peak < SMALL_CARD else 'does not fit'} in {SMALL_CARD:.0f} GB.\n\n"
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = common.parser(__doc__, EXAMPLE)
-    parser.add_argument("--size", default="small", choices=tuple(CASES), help="of the networks (default: small)")
+    parser.add_argument("--size", nargs="+", default=list(CASES), choices=tuple(CASES), help="default: both")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
-    parser.add_argument("--variants", nargs="*", default=["plain"], choices=VARIANTS, help="default: plain")
+    parser.add_argument("--variants", nargs="*", default=["plain"], choices=tuple(VARIANTS), help="default: plain")
     parser.add_argument("--steps", type=int, default=20, help="counted updates of each (default: 20)")
     parser.add_argument("--workers", type=int, default=2, help="processes that load data (default: 2)")
     parser.add_argument("--flops", action="store_true", help="also count operations, and measure the matrix rate")
@@ -264,23 +300,35 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def report(arguments: argparse.Namespace, every: list[dict[str, Any]], lines: list[list[str]]) -> None:
+    """Write `results/NAME.md` and `.json`."""
+    missing = [case.name for size in arguments.size if not_run(size) for case in CASES[size]]
+    told = f"Not run here, for want of a CUDA card: {'; '.join(missing)}.\n\n" if missing else ""
+    shown = ", ".join(f"{name}: {VARIANTS[name]}" for name in dict.fromkeys(found["variant"] for found in every))
+    text = (
+        f"# Training\n\n{common.machine()}\n\nMedians of {arguments.steps} updates with random weights and random "
+        f"clips, {arguments.workers} workers, caches warm. Command: `{shlex.join(['python', *sys.argv])}`\n\n"
+        f"{common.table(HEADER, lines)}\nVariants: {shown}. Losses off by: the largest difference to the plain run's, "
+        f"update by update, as a share.\n\n{told}{small_card(every)}{UNVERIFIED}\n"
+    )
+    common.write_results(arguments.name, text, every)
+
+
 def main() -> None:
-    """Run every case and write `results/train.md`."""
+    """Run every case that this machine can run."""
     arguments = parse()
     if arguments.job:
         print(json.dumps(work(json.loads(arguments.job))))
         return
-    every, lines = [], []
-    for case in (case for case in CASES[arguments.size] if arguments.only in case.name):
+    every: list[dict[str, Any]] = []
+    lines: list[list[str]] = []
+    cases = [case for size in arguments.size if not not_run(size) for case in CASES[size]]
+    for case in (case for case in cases if arguments.only in case.name):
         found = [measured(case, variant, arguments) for variant in dict.fromkeys(["plain", *arguments.variants])]
         every += found
         lines += [row(one, found[0]) for one in found]
         print(common.table(HEADER, lines), flush=True)
-    head = (
-        f"# Training\n\n{common.machine()}\n\nMedians of {arguments.steps} updates with random weights and random "
-        f"clips, {arguments.workers} workers, caches warm. Command: `{' '.join(sys.argv)}`\n\n"
-    )
-    common.write_results(arguments.name, head + common.table(HEADER, lines), every)
+    report(arguments, every, lines)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
     *("articulation", "dub_clips", "memory", "seams", "amplitude"),
-    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune"),
+    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune", "claims"),
 )
 
 
@@ -93,14 +93,15 @@ def test_the_sync_sweep_moves_sound_and_nothing_else(monkeypatch) -> None:
     assert min(offsets) < -2 and max(offsets) > 2 and max(map(abs, offsets)) <= stable_syncnet.MOST_OFFSET
 
 
-def test_the_sync_sweep_sees_the_same_pairs_in_every_run(tmp_path: Path) -> None:
+def test_the_sync_sweep_sees_the_same_windows_in_every_run(tmp_path: Path) -> None:
     import stable_syncnet
 
     from latentsync.config import load_config
 
     for run in stable_syncnet.RUNS.values():
-        options = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path)).run
-        assert options.steps * options.batch == 98_304
+        config = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path))
+        options, windows_a_pair = config.run, 1 if config.pairs.crossed else 2
+        assert options.steps * options.batch * windows_a_pair == 98_304
         assert options.batch // options.gradient_accumulation == stable_syncnet.PART
 
 
@@ -124,3 +125,47 @@ def test_the_gain_of_fine_tuning_is_that_of_each_pair() -> None:
     assert values["r_target"]["gain"]["mean"] == pytest.approx(0.2)
     assert values["r_target"]["gain"]["std"] < 1e-12 < values["r_target"]["after"]["std"]
     assert "| psnr_mouth | 0.5 [" in text
+
+
+def test_variants_of_a_step_are_held_against_the_plain_one(monkeypatch, tmp_path) -> None:
+    import common
+
+    import train
+
+    assert train.furthest([2.0, 1.1], [2.0, 1.0]) == pytest.approx(0.1)
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    plain = {"case": "a", "variant": "plain", "samples_per_second": 2.0, "data_share": 0.01, "memory_gib": 3.0}
+    plain.update(batch=4, losses=[1.0, 0.5])
+    fused = {**plain, "variant": "fused", "samples_per_second": 3.0, "losses": [1.0, 0.505]}
+    assert train.row(fused, plain)[2:6] == ["1.33", "3", "1.50", "1.0e-02"]
+    failed = {"case": "a", "variant": "compiled", "failed": "no compiler"}
+    assert "no compiler" in train.row(failed, plain)[2] and len(train.row(failed, plain)) == len(train.HEADER)
+
+
+def test_what_needs_a_card_is_told_as_not_run(monkeypatch, tmp_path, capsys) -> None:
+    import common
+
+    import train
+
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(train.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/train.py", "--size", "published"])
+    train.main()
+    text = (tmp_path / "train.md").read_text()
+    assert "Not run here, for want of a CUDA card: stage 1, 256 px;" in text and "unverified" in text
+    efficient = {"case": train.EFFICIENT, "memory_gib": 21.0}
+    assert "22.5 GB, fits in 24 GB" in train.small_card([efficient])
+    assert "does not fit" in train.small_card([{**efficient, "memory_gib": 23.0}])
+
+
+def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -> None:
+    import common
+    import stable_syncnet
+
+    monkeypatch.setattr(common, "WORK", tmp_path)
+    monkeypatch.setattr(stable_syncnet, "seconds_a_pair", lambda material: 0.01)
+    material = stable_syncnet.Material(tmp_path, 20, 64)
+    (stable_syncnet.run_folder("batch_64", material, 6_000) / "export").mkdir(parents=True)
+    arguments = type("Given", (), {"pairs": 6_000, "only": ["batch_64", "grid"]})
+    told = stable_syncnet.dry_run(material, arguments)
+    assert "1.0 minutes a run of 6000 pairs" in told and "1 runs to do (grid), 1 minutes" in told

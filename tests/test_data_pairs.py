@@ -104,6 +104,34 @@ def whose(drawn: PairSampler, index: int) -> str:
     return heard.pop()
 
 
+def test_crossed_pairs_are_two_moments_with_each_others_sounds() -> None:
+    drawn = sampler(numbered(talker(1)), numbered(talker(2)), crossed=True)
+    for first in range(0, 24, 4):
+        one, other, other_again, one_again = (places(drawn, first + number) for number in (0, 1, 2, 3))
+        assert one[0] == one[2] == other[0] == one_again[2]  # the first moment's pictures, and its sound
+        assert other_again[0] == other_again[2] == other[2] == one_again[0]
+        assert abs(one[0] - other_again[0]) >= DISTANCE
+    batch = drawn.batch(range(24))
+    assert batch.match.tolist() == [1.0, 0.0] * 12 and len(batch.images) == len(batch.mel) == 12
+    for index in range(24):
+        images, mel, match = drawn.pair(index)
+        assert torch.equal(batch.images[batch.shown[index]], images)
+        assert torch.equal(batch.mel[batch.heard[index]], mel) and batch.match[index] == match
+    part = drawn.batch([6, 9])  # what another process would draw
+    assert torch.equal(part.images[0], batch.images[batch.shown[6]])
+
+
+def test_crossed_pairs_are_in_one_look_and_may_be_of_two_speakers() -> None:
+    looks = sampler(talker(1), crossed=True, changed_looks=1.0)
+    assert torch.equal(looks.pair(0)[0], looks.pair(1)[0])
+    still = sampler(
+        replace(talker(1), crops=np.repeat(talker(1).crops[:1], 60, axis=0)), crossed=True, changed_looks=1.0
+    )
+    assert torch.equal(still.pair(0)[0], still.pair(2)[0]) and not torch.equal(still.pair(0)[0], still.pair(4)[0])
+    two = sampler(talker(1, speaker="ann"), talker(2, speaker="bob"), crossed=True, cross_speaker=1.0)
+    assert all(whose(two, index) for index in range(1, 12, 2))
+
+
 def cut_short(clip, frames: int):
     return replace(clip, crops=clip.crops[:frames], landmarks=clip.landmarks[:frames], times=clip.times[:frames])
 

@@ -32,7 +32,7 @@ TINY = [
     "network.audio_encoder.attn_blocks=[0,0,1,0]",
     "validation={pairs: 12, offset_clips: 2, offset_reach: 4, offset_windows: 3, batch: 8}",
     "run.learning_rate=0.002", "run.schedule=constant", "run.warmup=0", "run.precision='no'", "run.ema_decay=0",
-    "run.log_every=1", "pairs={negative_distance: 5, changed_looks: 0.0}",
+    "run.log_every=1", "run.workers=0", "pairs={negative_distance: 5, changed_looks: 0.0, crossed: false}",
 ]  # fmt: skip
 
 
@@ -49,7 +49,9 @@ def task(clips, *more: str) -> StableSyncNetTask:
     return make_task(config(*more), clips[:6], clips[6:])
 
 
-@pytest.mark.parametrize("name", ["stable_syncnet", "stable_syncnet_small", "stable_syncnet_latent"])
+@pytest.mark.parametrize(
+    "name", ["stable_syncnet", "stable_syncnet_small", "stable_syncnet_latent", "stable_syncnet_small_latent"]
+)
 def test_the_configurations_describe_networks_that_can_be(name: str) -> None:
     network_config(load_config(name))
 
@@ -68,6 +70,13 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(clips) -> None:
     assert len(whole) == len(list(made.module.parameters()))
     for one, other in zip(whole, pieces, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_crossed_pairs_cost_what_each_of_them_would_alone(clips) -> None:
+    made = task(clips, "pairs.crossed=true")
+    together = made.losses(made.module, made.batch(range(8)), 0)["sync"]
+    alone = [made.losses(made.module, made.batch([index]), 0)["sync"] for index in range(8)]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), atol=1e-6, rtol=1e-5)
 
 
 def test_it_learns_and_ends_in_a_checkpoint(tmp_path) -> None:
@@ -177,6 +186,8 @@ def test_a_loss_at_ln_2_is_told_with_the_likely_reasons() -> None:
     assert len(told) == 1
     places = [told[0].index(text) for text in ("same sound as another clip", "lips by 8 frames", "run.batch is 64")]
     assert places == sorted(places)
+    assert "pairs.crossed is false" in told[0]
+    assert "pairs.crossed" not in noted(StuckGuard(report, 64, crossed=True), [math.log(2)] * WATCHED)[0]
     clean = DataReport(clips=9, looked_at=9, agreement=0.2)
     assert "offset of sound and pictures" in noted(StuckGuard(clean, batch=1024), [0.69] * WATCHED)[0]
 

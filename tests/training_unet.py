@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from models_tiny_vae import tiny_vae
+from omegaconf import DictConfig
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from latentsync.config import load_config

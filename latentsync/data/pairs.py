@@ -22,6 +22,7 @@ from latentsync.models.stable_syncnet import VisualInput, lower_half
 from latentsync.types import MODEL_FPS, InputError
 
 NAMED_REASONS = 3  # of skipped clips, in a message
+CROSSED = 4  # pairs of two moments
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,18 @@ class PairRecipe:
     negative_distance: int = 5  # frames between picture and sound of a pair that does not match, at least
     cross_speaker: float = 0.0  # share of the pairs that do not match whose sound is another speaker's
     changed_looks: float = 0.0  # share of the windows in other colours, on another shape of face (pixels only)
+    crossed: bool = False  # pairs come in fours, two moments' pictures with each other's sounds: see `PairSampler`
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs, as `StableSyncNet` takes them."""
+    """Pairs, as `StableSyncNet` takes them; a window that several pairs share is there once."""
 
-    images: torch.Tensor  # (b, f*c, h, w) lower halves, pixels in [-1, 1] or scaled latents
-    mel: torch.Tensor  # (b, 1, 80, 52)
+    images: torch.Tensor  # (n, f*c, h, w) lower halves, pixels in [-1, 1] or scaled latents
+    mel: torch.Tensor  # (m, 1, 80, 52)
     match: torch.Tensor  # (b,) float32: 1 = both of one moment
+    shown: torch.Tensor  # (b,) int64: which images
+    heard: torch.Tensor  # (b,) int64: which mel
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,42 @@ def sync_clips(
     return kept, skipped
 
 
+Moment = tuple[int, int]
+"""(number of the clip, first frame)"""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Which moment is seen and which is heard; pairs of one group share windows."""
+
+    group: int
+    seen: Moment
+    heard: Moment
+    rng: np.random.Generator  # what is left to draw: the look
+
+
+class _Windows:
+    """Windows in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        self.made: list[torch.Tensor] = []
+        self._places: dict[tuple[int, int, int], int] = {}
+
+    def place(self, key: tuple[int, int, int], make: Callable[[], torch.Tensor]) -> int:
+        """Where the window of `key` is, made if it is not there."""
+        if key not in self._places:
+            self._places[key] = len(self.made)
+            self.made.append(make())
+        return self._places[key]
+
+
 class PairSampler:
-    """Pairs by number: a pair is a function of (seed, index); those of even index match, the others do not."""
+    """Pairs by number: a pair is a function of (seed, index); those of even index match, the others do not.
+
+    Crossed pairs, 4 k to 4 k + 3, are of two moments, in one look: picture and sound of the first, picture of the first
+    and sound of the second, picture and sound of the second, picture of the second and sound of the first. What of the
+    gradient comes from a speaker's looks and voice then cancels within the four; what is left is what moves.
+    """
 
     def __init__(self, clips: Sequence[SyncClip], wanted: VisualInput, recipe: PairRecipe, seed: int) -> None:
         """InputError when cross-speaker pairs are asked for and the clips name fewer than two speakers."""
@@ -151,32 +189,54 @@ class PairSampler:
 
     def batch(self, indices: Sequence[int]) -> PairBatch:
         """The pairs of these numbers."""
-        images, mels, matches = zip(*(self.pair(index) for index in indices), strict=True)
-        return PairBatch(torch.stack(images), torch.stack(mels), torch.tensor(matches, dtype=torch.float32))
+        images, mels = _Windows(), _Windows()
+        shown, heard, matches = [], [], []
+        for index in indices:
+            pair = self._moments(index)
+            shown.append(images.place((pair.group, *pair.seen), lambda pair=pair: self._images(pair)))
+            heard.append(mels.place((pair.group, *pair.heard), lambda pair=pair: self._mel(pair)))
+            matches.append(float(pair.seen == pair.heard))
+        places = (torch.tensor(found) for found in (shown, heard))
+        return PairBatch(torch.stack(images.made), torch.stack(mels.made), torch.tensor(matches), *places)
 
     def pair(self, index: int) -> tuple[torch.Tensor, torch.Tensor, float]:
         """(images (f*c, h, w), mel (1, 80, 52), 1.0 for a pair that matches)."""
-        rng = sample_generator(self.seed, index)
+        pair = self._moments(index)
+        return self._images(pair), self._mel(pair), float(pair.seen == pair.heard)
+
+    def _moments(self, index: int) -> _Pair:
+        crossed, match = self.recipe.crossed, index % 2 == 0
+        group = index // CROSSED if crossed else index
+        rng = sample_generator(self.seed, CROSSED * group if crossed else index)
         clip = self._drawn(rng)
-        start = int(rng.choice(clip.starts))
-        match = index % 2 == 0
-        heard, moment = (clip, start) if match else self._elsewhere(clip, start, rng)
-        changed = self.wanted.space == "pixel" and rng.random() < self.recipe.changed_looks
-        look = Look.random(rng, clip.pictures.shape[1]) if changed else None
-        return clip.images(start, self.wanted, look), heard.mel(moment), float(match)
+        here = clip, int(rng.choice(self.clips[clip].starts))
+        there = here if match and not crossed else self._elsewhere(*here, rng)
+        if crossed and index % CROSSED > 1:
+            here, there = there, here
+        return _Pair(group, here, here if match else there, rng)
 
-    def _drawn(self, rng: np.random.Generator) -> SyncClip:
-        return self.clips[int(rng.choice(len(self.clips), p=self.weights))]
+    def _images(self, pair: _Pair) -> torch.Tensor:
+        clip, start = self.clips[pair.seen[0]], pair.seen[1]
+        changed = self.wanted.space == "pixel" and pair.rng.random() < self.recipe.changed_looks
+        look = Look.random(pair.rng, clip.pictures.shape[1]) if changed else None
+        return clip.images(start, self.wanted, look)
 
-    def _elsewhere(self, clip: SyncClip, start: int, rng: np.random.Generator) -> tuple[SyncClip, int]:
-        """A clip and a first frame whose sound does not belong to the pictures at `start` of `clip`."""
+    def _mel(self, pair: _Pair) -> torch.Tensor:
+        return self.clips[pair.heard[0]].mel(pair.heard[1])
+
+    def _drawn(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.clips), p=self.weights))
+
+    def _elsewhere(self, number: int, start: int, rng: np.random.Generator) -> Moment:
+        """A moment whose sound does not belong to the pictures at `start` of clip `number`."""
+        clip = self.clips[number]
         if clip.speaker and rng.random() < self.recipe.cross_speaker:
             other = self._drawn(rng)
-            while other.speaker in ("", clip.speaker):
+            while self.clips[other].speaker in ("", clip.speaker):
                 other = self._drawn(rng)
-            return other, int(rng.choice(other.starts))
+            return other, int(rng.choice(self.clips[other].starts))
         far = clip.starts[np.abs(clip.starts - start) >= self.recipe.negative_distance]
-        return clip, int(rng.choice(far))
+        return number, int(rng.choice(far))
 
 
 class HalfLatents:

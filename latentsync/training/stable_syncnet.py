@@ -57,7 +57,7 @@ class StableSyncNetTask:
     def losses(self, module: torch.nn.Module, batch: PairBatch, step: int) -> dict[str, torch.Tensor]:
         """BCE of the cosine, the mean over the batch. No sample's share depends on another's: parts add up exactly."""
         visual, audio = module(batch.images, batch.mel)
-        loss = cosine_bce(visual, audio, batch.match)
+        loss = cosine_bce(visual[batch.shown], audio[batch.heard], batch.match)
         self.guard.note(step, loss)
         return {"sync": loss}
 
@@ -140,7 +140,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         network,
         PairSampler(seen, network.input, recipe, config.run.seed),
         PairSampler(unseen, network.input, plain, VALIDATION_SEED),
-        StuckGuard(report, config.run.batch),
+        StuckGuard(report, config.run.batch, recipe.crossed),
         ValidationRecipe(**config.validation),
         training[0].crops.shape[1],
     )

@@ -20,9 +20,9 @@ ALIGNED = 0.3  # correlation of lip gap and loudness over all clips that clean d
 class StuckGuard:
     """Watches the loss, and warns with the likely reasons when it sits at ln 2."""
 
-    def __init__(self, report: DataReport, batch: int) -> None:
-        """report: of the training clips; batch: samples of an update."""
-        self.report, self.batch = report, batch
+    def __init__(self, report: DataReport, batch: int, crossed: bool = False) -> None:
+        """report: of the training clips; batch: samples of an update; crossed: whether pairs come in fours."""
+        self.report, self.batch, self.crossed = report, batch, crossed
         self.seen: dict[int, torch.Tensor] = {}  # update -> its last part's loss, read only when it is due
         self.due = WATCHED
 
@@ -48,6 +48,8 @@ class StuckGuard:
                 f"run.batch is {self.batch}: give 256 to 1024, with run.gradient_accumulation where memory is short "
                 "(it changes nothing else)"
             )
+        if not self.crossed:
+            told.append("pairs.crossed is false: with true, what speakers look like cancels out of the gradient")
         if self.report.agreement < ALIGNED:
             told.append(
                 f"lips and loudness go together by {self.report.agreement:.2f} only, where clips in step have 0.4 to "

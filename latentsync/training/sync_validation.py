@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from latentsync.data.pairs import PairBatch, PairSampler, SyncClip
+from latentsync.data.pairs import PairSampler, SyncClip
 from latentsync.losses.sync import cosine_bce, cosines
 from latentsync.models.stable_syncnet import VisualInput
 
@@ -54,7 +54,8 @@ def pair_scores(network: torch.nn.Module, sampler: PairSampler, pairs: int, batc
     found, matches, losses = [], [], []
     for first in range(0, pairs, batch):
         drawn = sampler.batch(range(first, min(first + batch, pairs)))
-        visual, audio = network(*_on(network, drawn))
+        visual, audio = _vectors(network, drawn.images, drawn.mel)
+        visual, audio = visual[drawn.shown.to(visual.device)], audio[drawn.heard.to(visual.device)]
         match = drawn.match.to(visual.device)
         losses.append(cosine_bce(visual, audio, match).item() * len(match))
         found.append(cosines(visual, audio).cpu().numpy())
@@ -62,9 +63,9 @@ def pair_scores(network: torch.nn.Module, sampler: PairSampler, pairs: int, batc
     return Scores(np.concatenate(found), np.concatenate(matches), sum(losses) / pairs)
 
 
-def _on(network: torch.nn.Module, drawn: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def _vectors(network: torch.nn.Module, images: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     device = next(network.parameters()).device
-    return drawn.images.to(device), drawn.mel.to(device)
+    return network(images.to(device), mel.to(device))
 
 
 def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> np.ndarray:
@@ -93,7 +94,7 @@ def offset_curves(
             some = [int(start) for start in starts[first : first + recipe.batch]]
             images = torch.stack([clip.images(start, wanted, None) for start in some])
             mel = torch.stack([clip.mel(start) for start in some])
-            vectors.append(network(*_on(network, PairBatch(images, mel, torch.ones(len(some))))))
+            vectors.append(_vectors(network, images, mel))
         visual, audio = (torch.cat(side) for side in zip(*vectors, strict=True))
         curves.append(shifted_cosines((visual, audio), recipe.offset_reach))
     return curves

@@ -108,16 +108,21 @@ class MaskedVideoTask:
 
 def build(config: DictConfig) -> tuple[Task, str]:
     """The task of a configuration and the hash of its data. InputError for data or shapes that cannot be."""
+    training, held_out, data_hash = read_clips(config)
+    return make_task(config, training, held_out), data_hash
+
+
+def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> MaskedVideoTask:
+    """The task on clips in memory. InputError as `build`."""
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
-    training, held_out, data_hash = read_clips(config)
     shape: Any = OmegaConf.to_container(config.network, resolve=True)
     if shape["size"] % shape["patch"]:
         raise InputError(f"network.size is {shape['size']}, no multiple of network.patch={shape['patch']}: change one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
         network = VideoMAEForPreTraining(VideoMAEConfig(**small_config(**shape)))
-    task = MaskedVideoTask(
+    return MaskedVideoTask(
         network,
         training,
         held_out,
@@ -125,4 +130,3 @@ def build(config: DictConfig) -> tuple[Task, str]:
         hidden=config.hidden,
         changed_looks=config.changed_looks,
     )
-    return task, data_hash
