@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from latentsync.faces import alignment, masks, paste
+from latentsync.faces import alignment, lips, masks, paste
 
 RESOLUTION = 96
 
@@ -100,6 +100,23 @@ def test_the_region_of_a_face_leaves_room_for_a_jaw_that_drops():
     bottom, side = int(points[:, 1].max()), int(points[:, 0].max())
     assert region[bottom + 11, 48] == 1 and region[bottom + 18, 48] == 0
     assert region[40, side + 4] == 1 and region[40, side + 8] == 0
+
+
+def test_the_region_of_a_mouth_leaves_the_cheeks_and_takes_lips_and_chin():
+    points = face_in_crop()
+    points[list(lips.OUTER_LIP)] = (48.0, 66.0)
+    points[lips.NOSE_BASE], points[lips.CHIN] = (48.0, 54.0), (48.0, 86.0)
+    region = masks.mouth_region(points, RESOLUTION)
+    assert region[66, 48 - 20] == region[66, 48 + 20] == region[88, 48] == 1
+    assert region[66, 48 - 26] == region[66, 48 + 26] == region[50, 48] == 0
+    assert (region <= masks.face_region(points, RESOLUTION)).all()
+
+    image, matrix, mask = picture(), placed(1.0), masks.inpaint_mask(RESOLUTION)
+    crop, where = inverted(alignment.crop(image, matrix, RESOLUTION)), on_frame(points, matrix)
+    whole, mouth = (paste.paste_back(image, crop, matrix, mask, None, where, name) for name in ("face", "mouth"))
+    cheek = (slice(62, 70), slice(22, 25))
+    source, *made = (alignment.crop(frame, matrix, RESOLUTION).astype(float)[cheek] for frame in (image, whole, mouth))
+    assert np.abs(made[0] - source).mean() > 4 > 2 >= np.abs(made[1] - source).max()
 
 
 def test_a_face_wholly_outside_changes_nothing():

@@ -171,6 +171,12 @@ def _add_result(group: argparse._ArgumentGroup) -> None:
         metavar="other|same|PATH",
         help="where the network sees the face: another moment (default), the frame itself, a picture",
     )
+    group.add_argument(
+        "--region",
+        default=given,
+        metavar="face|mouth",
+        help="taken from the network: the lower face, or mouth and chin alone (default as the checkpoint wants)",
+    )
     group.add_argument("--amplitude", type=float, default=given, help="0.5 to 1.5: how far the mouth moves")
     group.add_argument(
         "--no-silence-gate",

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from .lips import CHIN, NOSE_BASE, OUTER_LIP
+
 MASK_RESOLUTION = 256  # px, the square crop that VERTICES are given in
 VERTICES = (
     *((9, 95), (9, 135), (10, 136), (11, 163), (12, 164), (12, 170), (22, 188), (34, 202), (49, 215), (60, 222)),
@@ -16,6 +18,7 @@ VERTICES = (
 
 FACE_MARGIN = 1 / 20  # of the crop's size: around the face, where its outline may come to lie
 JAW_DROP = 1 / 12  # of the crop's size: how much lower than in the source a chin may come to lie
+MOUTH_REACH = 1 / 4  # of the crop's size: from the middle of the lips to either side; the lips reach half as far
 
 
 @lru_cache(maxsize=8)
@@ -45,6 +48,24 @@ def face_region(points: np.ndarray, resolution: int) -> np.ndarray:
         cv2.fillConvexPoly(region, hull + np.array([[0, drop]], np.int32), (1.0,))
     reach = round(FACE_MARGIN * resolution)
     return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2))
+
+
+def mouth_region(points: np.ndarray, resolution: int) -> np.ndarray:
+    """(resolution, resolution) float32, 1 on an oval from the nose to below the chin, 0 on cheeks and jaw corners.
+
+    points: (478, 2) landmarks in px of the crop
+    """
+    import cv2
+
+    middle = points[list(OUTER_LIP), 0].mean()
+    top, bottom = points[NOSE_BASE, 1], points[CHIN, 1] + JAW_DROP * resolution
+    centre, axes = (middle, (top + bottom) / 2), (MOUTH_REACH * resolution, (bottom - top) / 2)
+    oval = np.zeros((resolution, resolution), np.float32)
+    cv2.ellipse(oval, [round(c) for c in centre], [max(1, round(a)) for a in axes], 0, 0, 360, (1.0,), cv2.FILLED)
+    return np.minimum(oval, face_region(points, resolution))
+
+
+REGIONS = {"face": face_region, "mouth": mouth_region}  # what is shown of a crop
 
 
 def feathered(mask: np.ndarray, width: float) -> np.ndarray:

@@ -6,9 +6,10 @@ import numpy as np
 
 from .alignment import crop as aligned_crop
 from .alignment import crop_size
-from .masks import face_region, feathered
+from .masks import REGIONS, feathered
 
-FEATHER = 1 / 16  # of the crop's size: width of the soft edge inside the mask
+FEATHER = 1 / 16  # of the crop's size: width of the soft edge inside the mask and the face
+MOUTH_FEATHER = 1 / 8  # of the crop's size: of the oval around the mouth, whose edge lies on skin
 COLOUR_SIZE = 64  # px, the size that colours are compared at: only slow changes over the face are corrected
 COLOUR_BAND = 1 / 12  # of the crop's size: strip inside the mask's edge where both pictures show the same skin
 COLOUR_REACH = 1 / 6  # of the crop's size: standard deviation of the smoothing that carries the strip inwards
@@ -64,14 +65,15 @@ def paste_back(
     mask: np.ndarray,
     colour: ColourMatch | None = None,
     landmarks: np.ndarray | None = None,
+    region: str = "face",
 ) -> np.ndarray:
     """`image` with the masked part of `crop` in its place, feathered inside the mask, colours matched at its border.
 
     image: (h, w, 3) uint8; crop: (r, r, 3) generated picture, uint8 or float grey levels; matrix: (2, 3) that the
     crop was aligned with; mask: (r, r), 1 = take the crop; colour: the track's correction so far (None: this frame
     alone); landmarks: (478, 2) px of the image: what lies beside this face, hair and background, stays the source's
-    though the mask covers it (None: the whole mask). Returns a new (h, w, 3) uint8; every pixel outside the mask is
-    bit-equal to `image`.
+    though the mask covers it (None: the whole mask); region: of the face that is shown, a name in `masks.REGIONS`.
+    Returns a new (h, w, 3) uint8; every pixel outside the mask is bit-equal to `image`.
     """
     size = len(mask)
     to_square = _square_matrix(matrix, size)
@@ -79,17 +81,18 @@ def paste_back(
     result = image.copy()
     if left >= right or top >= bottom:
         return result
-    offset = (colour or ColourMatch()).offset(aligned_crop(image, matrix, size), crop, mask)
+    shown, alpha = mask, feathered(mask, FEATHER * size)
+    if landmarks is not None:
+        wanted = REGIONS[region](landmarks @ to_square[:, :2].T + to_square[:, 2], size)
+        width = MOUTH_FEATHER if region == "mouth" else FEATHER
+        shown, alpha = np.minimum(mask, wanted), np.minimum(alpha, feathered(wanted, width * size))
+    offset = (colour or ColourMatch()).offset(aligned_crop(image, matrix, size), crop, shown)
     matched = crop.astype(np.float32) + offset
-    region = image[top:bottom, left:right]
+    around = image[top:bottom, left:right]
     place = to_square.copy()
     place[:, 2] += to_square[:, :2] @ (left, top)
-    shown = feathered(mask, FEATHER * size)
-    if landmarks is not None:
-        face = face_region(landmarks @ to_square[:, :2].T + to_square[:, 2], size)
-        shown = np.minimum(shown, feathered(face, FEATHER * size))
-    alpha = _warp_alpha(shown, place, region.shape)
-    blended = region + alpha * (_warp_back(matched, place, region.shape) - region)
+    alpha = _warp_alpha(alpha, place, around.shape)
+    blended = around + alpha * (_warp_back(matched, place, around.shape) - around)
     result[top:bottom, left:right] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     return result
 

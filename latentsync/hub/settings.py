@@ -9,6 +9,7 @@ from typing import Any
 
 from latentsync.config import unknown_key
 from latentsync.diffusion.schedulers import PUBLISHED_CONFIG
+from latentsync.faces.masks import REGIONS
 from latentsync.types import MODEL_FPS, WINDOW_FRAMES, CheckpointError
 
 FORMAT = "latentsync"
@@ -29,7 +30,7 @@ class Settings:
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(PUBLISHED_CONFIG))
     defaults: Mapping[str, Any] = field(
         default_factory=lambda: {"num_inference_steps": 20, "guidance_scale": 1.5, "scheduler": "ddim"}
-    )  # and `context_steadiness`, frames, where a checkpoint wants it: see `diffusion.conditioning.steady_context`
+    )  # a checkpoint may want `context_steadiness` (`diffusion.conditioning`) and `region` (`faces.masks.REGIONS`) too
 
     def as_json(self) -> dict[str, Any]:
         """The entries of `config.json`, ready to be written."""
@@ -53,8 +54,10 @@ def read_settings(config: Mapping[str, Any], where: Path) -> Settings:
         values.pop("resolution", None)
     values["defaults"] = {**defaults.defaults, **values.get("defaults", {})}
     settings = Settings(**values)
-    if settings.mask != MASK:
-        raise CheckpointError(f"{where}: the mask {settings.mask!r} is not known here; update latentsync")
+    region = settings.defaults.get("region", "face")
+    for kind, wanted, supported in (("mask", settings.mask, (MASK,)), ("region", region, REGIONS)):
+        if wanted not in supported:
+            raise CheckpointError(f"{where}: the {kind} {wanted!r} is not known here; update latentsync")
     return settings
 
 

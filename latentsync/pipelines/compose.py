@@ -24,10 +24,16 @@ class Composer:
     """Consumes frames in order."""
 
     def __init__(
-        self, writer: Writer, mask: np.ndarray, log: FrameLog | None, watch: Stopwatch, progress: ProgressReporter
+        self,
+        writer: Writer,
+        mask: np.ndarray,
+        region: str,
+        log: FrameLog | None,
+        watch: Stopwatch,
+        progress: ProgressReporter,
     ) -> None:
-        """mask: (r, r) inpaint mask of the crops"""
-        self._writer, self._mask, self._log = writer, mask, log
+        """mask: (r, r) inpaint mask of the crops; region: of the face that is shown, see `faces.masks.REGIONS`"""
+        self._writer, self._mask, self._region, self._log = writer, mask, region, log
         self._watch, self._progress = watch, progress
         self._colour = ColourMatch()
         self._track: int | None = None
@@ -55,4 +61,4 @@ class Composer:
             return shot.item.frame.image
         assert shot.matrix is not None and shot.face is not None
         image, landmarks = shot.item.frame.image, shot.face.landmarks
-        return paste_back(image, slot.result, shot.matrix, self._mask, self._colour, landmarks)
+        return paste_back(image, slot.result, shot.matrix, self._mask, self._colour, landmarks, self._region)

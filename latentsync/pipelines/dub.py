@@ -140,7 +140,7 @@ class DubbingPipeline:
         ended = "stopped"
         try:
             with job.open_writer(out) as writer:
-                composer = Composer(writer, self.networks.mask, log, job.watch, progress)
+                composer = Composer(writer, self.networks.mask, job.region, log, job.watch, progress)
                 self._pump(job, renderer, composer)
                 composer.counts.fill(report)
                 report.events = writer.events

@@ -50,6 +50,7 @@ class Job:
     scanner: Scanner
     options: DubOptions
     watch: Stopwatch
+    region: str  # of the face that is shown, see `faces.masks.REGIONS`
     cuts: list[SceneCut]  # found so far, by the product's own tracking
 
     def shots(self) -> Iterator[Shot]:
@@ -88,6 +89,7 @@ def open_job(
     cuts: list[SceneCut] = []
     track, chooser = choose_speaker(options, tracker or default_tracker(detector, cuts), detector)
     settings = render_settings(networks, options, float(info.fps), detector)
+    region = options.region or networks.settings.defaults.get("region", "face")
     with watch.stage("read audio"):
         waveform = read_waveform(audio)
     with waveform:
@@ -96,7 +98,7 @@ def open_job(
         timeline = plan_timeline(info, waveform.seconds, options.fit)
         scanner = Scanner(track, chooser, networks.resolution, watch)
         reader = VideoReader(video)
-        yield Job(info, audio, reader, timeline, waveform, voice, settings, scanner, options, watch, cuts)
+        yield Job(info, audio, reader, timeline, waveform, voice, settings, scanner, options, watch, region, cuts)
 
 
 def render_settings(

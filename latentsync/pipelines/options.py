@@ -10,6 +10,7 @@ from typing import Any
 from latentsync.config import unknown_key
 from latentsync.diffusion.amplitude import reach
 from latentsync.diffusion.schedulers import make_scheduler
+from latentsync.faces.masks import REGIONS
 from latentsync.pipelines.progress import Progress
 from latentsync.pipelines.windows import DEFAULT_OVERLAP, WindowPlanner
 from latentsync.types import InputError
@@ -25,6 +26,7 @@ class DubOptions:
     num_inference_steps, guidance_scale, scheduler: None takes the checkpoint's own defaults
     seed: the same seed gives the same bits on the same machine
     reference: `other` (a frame from another moment), `same` (the frame itself), or an image file with a face
+    region: what is taken from the network: face (the lower face), mouth (mouth and chin); None as the checkpoint wants
     fit: what to do when audio and video differ in length: cut, loop, pingpong, hold, keep
     face: None = the largest face; a number = that place by size; (x, y) = the face at that point
     face_photo, identity_weights: the face that looks like the photo, by the recognition network in that file
@@ -41,6 +43,7 @@ class DubOptions:
     scheduler: str | None = None
     seed: int = 0
     reference: str | Path = "other"
+    region: str | None = None
     fit: str = "cut"
     face: FaceChoice = None
     face_photo: str | Path | None = None
@@ -60,6 +63,8 @@ class DubOptions:
         _within("batch_size", self.batch_size, 1, 1024)
         reach(self.amplitude)
         WindowPlanner(self.overlap)
+        if self.region not in (None, *REGIONS):
+            raise InputError(f"region is {self.region!r}; give one of {', '.join(REGIONS)}.")
         if self.scheduler is not None:
             make_scheduler(self.scheduler)
         if (self.face_photo is None) != (self.identity_weights is None):
