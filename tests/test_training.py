@@ -57,7 +57,8 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     assert compiled == ["LatentSyncUNet", "force_eager"]  # in stage 1 alone, its validation as it is
     assert components.settings.scheduler["prediction_type"] == "v_prediction"
     assert components.settings.defaults == {
-        "num_inference_steps": 6, "guidance_scale": 3.0, "scheduler": "ddim", "context_steadiness": 4.0
+        "num_inference_steps": 6, "guidance_scale": 2.5, "scheduler": "ddim", "region": "mouth",
+        "context_steadiness": 4.0,
     }  # fmt: skip
     assert components.unet.config["temporal"] == "decoder" and components.audio_encoder.width == 8
     stage1, stage2 = (load_components(tmp_path / "run" / name / "export") for name in ("stage1", "stage2"))

@@ -36,7 +36,13 @@ SCHEDULE = {
     "num_train_timesteps": 1000, "set_alpha_to_one": False, "steps_offset": 1,
     "prediction_type": "v_prediction", "timestep_spacing": "trailing",
 }  # fmt: skip
-DEFAULTS = {"num_inference_steps": 3, "guidance_scale": 2.5, "scheduler": "euler", "context_steadiness": 4.0}
+DEFAULTS = {
+    "num_inference_steps": 3,
+    "guidance_scale": 2.5,
+    "scheduler": "euler",
+    "region": "mouth",
+    "context_steadiness": 4.0,
+}
 
 
 def encoder_of(kind: str) -> MelEncoder | WhisperAudioEncoder:

@@ -26,7 +26,7 @@ from latentsync.training.recipe import train
 from latentsync.training.records import plan
 from latentsync.training.runner import EXPORT, Task
 from latentsync.training.unet import LORA
-from latentsync.training.unet_build import make_task
+from latentsync.training.unet_build import EXPORTED_DEFAULTS, make_task
 from latentsync.training.unet_data import read_clips
 from latentsync.types import InputError
 
@@ -109,7 +109,7 @@ class FineTuning:
         return settle(self.config.prepare, settled, "prepare", load_config("prepare"))
 
     def _training(self, start: Components) -> DictConfig:
-        defaults = {"context_steadiness": 0.0, **start.settings.defaults}
+        defaults = {"context_steadiness": 0.0, "region": "face", **start.settings.defaults}
         settled: dict[str, Any] = {
             "run_folder": str(self.folder / RUN),
             "start_from": str(self.config.checkpoint),
@@ -119,7 +119,7 @@ class FineTuning:
             "unet.temporal": start.unet.config["temporal"],
             "lora.name": self.name,
         }
-        settled |= {f"export.{key}": defaults[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+        settled |= {f"export.{key}": defaults[key] for key in EXPORTED_DEFAULTS}
         return settle(self.config.training, settled, "training", load_config("unet/default"))
 
 

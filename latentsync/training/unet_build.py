@@ -16,7 +16,7 @@ from latentsync.audio.mel_encoder import MelEncoder
 from latentsync.data.crops import ClipCrops
 from latentsync.data.windows import WindowRecipe, Windows
 from latentsync.diffusion.schedulers import scheduler_config
-from latentsync.faces.masks import inpaint_mask
+from latentsync.faces.masks import REGIONS, inpaint_mask
 from latentsync.hub import Components, Settings, load_audio_encoder, load_components, load_unet, load_vae
 from latentsync.hub.loras import LoraCard, unet_digest
 from latentsync.losses.weighted_sum import WeightedSum
@@ -33,6 +33,7 @@ from latentsync.training.unet_data import Cutter, read_clips
 from latentsync.types import MODEL_FPS, InputError
 
 VALIDATION_SEED = 20_241_210  # the held-out windows are the same in every run
+EXPORTED_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "region")  # of dubbing, from `export`
 FILE_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -208,7 +209,9 @@ def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
 
 def _settings(config: DictConfig, networks: Networks) -> Settings:
     export = _plain(config.export)
-    defaults = {key: export[key] for key in ("num_inference_steps", "guidance_scale", "scheduler")}
+    if export["region"] not in REGIONS:
+        raise InputError(f"export.region is {export['region']!r}; give one of {', '.join(REGIONS)}")
+    defaults = {key: export[key] for key in EXPORTED_DEFAULTS}
     defaults["context_steadiness"] = config.data.context_steadiness
     return Settings(resolution=config.resolution, scheduler=networks.scheduler, defaults=defaults)
 
