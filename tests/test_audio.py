@@ -59,7 +59,7 @@ layouts = st.builds(
 
 class TestStream:
     @given(layouts, st.integers(1, 60), st.data())
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_rows_come_in_order_and_the_ends_repeat(self, layout, steps, data):
         """Pieces that agree must blend into exactly what each says: the weights add up to one everywhere."""
         stream = FeatureStream(steps, layout, numbered_rows)
@@ -69,7 +69,7 @@ class TestStream:
         torch.testing.assert_close(stream.rows(start, stop)[:, 1, 2], expected, atol=1e-4, rtol=0)
 
     @given(layouts, st.integers(1, 60))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_whole_pieces_cover_all_rows_without_waste(self, layout, steps):
         spans = [layout.piece(index, steps) for index in range(layout.count(steps))]
         assert spans[0][0] == 0 and spans[-1][1] == steps
@@ -112,7 +112,7 @@ class TestLocalStream:
         return columns.columns // 2, compute
 
     @given(seconds=st.floats(0.0, 4.0), piece_rows=st.integers(1, 90), step=st.integers(1, 60))
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     def test_equals_the_whole_file(self, network, seconds, piece_rows, step):
         steps, compute = self.rows_of(network, noise(seconds))
         stream = local_stream(steps, compute, margin=4, piece_rows=piece_rows)
@@ -183,7 +183,7 @@ class TestWindows:
             assert centre_step(float(frame / rate)) == frame * 50 // rate
 
     @given(st.floats(0, 30), st.integers(1, 200))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_windows_are_the_rows_at_their_steps(self, time, steps):
         """Also for audio shorter than a window and for times past its end."""
         stream = FeatureStream(steps, PieceLayout(rows=50, hop=30, fade=5), numbered_rows)

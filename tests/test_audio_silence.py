@@ -39,7 +39,7 @@ def test_silence_is_zero_everywhere(waveform):
     assert (gains(waveform, CLOCK) == 0.0).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(dbfs=st.floats(-42.0, -8.0), seconds=st.floats(0.3, 4.0))
 def test_speech_is_one_at_any_level(dbfs, seconds):
     assert (gains(speech_like(seconds, dbfs), np.arange(0.0, seconds, 0.04)) == 1.0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -105,7 +105,6 @@ def test_the_saved_file_is_complete_and_needs_no_base(folder):
     assert config.load_config(folder / "run" / "config.yaml") == merged
 
 
-@settings(deadline=None)  # it writes a file: a busy machine makes no fault of that
 @given(seed=st.integers(-(2**31), 2**31), rate=st.floats(1e-8, 1.0))
 def test_an_override_arrives_as_the_number_it_was(tmp_path_factory, seed, rate):
     path = delta(tmp_path_factory.mktemp("configs"), DEFAULT)

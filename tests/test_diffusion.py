@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -102,7 +102,6 @@ def test_guidance_of_one_skips_the_pass_without_audio() -> None:
 
 
 @given(scale=st.floats(1, 4), amplitude=st.floats(0.5, 1.5))
-@settings(deadline=None)
 def test_branches_are_the_equation(scale: float, amplitude: float) -> None:
     audio, silence = torch.full((1, 1, 2, 3), 3.0), torch.full((2, 3), 1.0)
     weighted = branches(audio, silence, scale, amplitude)

@@ -126,7 +126,7 @@ def test_a_comparison_separates_mouth_and_surroundings() -> None:
     assert same.sharpness_share == pytest.approx(1.0) and same.edit_changes[1:] == pytest.approx([0, 0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(-3000, 3000))
 def test_audio_offset_finds_a_shift_to_the_sample(shift: int) -> None:
     speech = np.random.default_rng(4).normal(size=AUDIO_SAMPLE_RATE)

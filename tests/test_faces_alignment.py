@@ -51,7 +51,7 @@ def test_crop_size(resolution, size):
     assert alignment.crop_size(resolution) == size
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     resolution=st.sampled_from([96, 112, 128, 256, 512]),
     angle=st.floats(-0.6, 0.6),

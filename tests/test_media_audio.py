@@ -116,7 +116,7 @@ def ramp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=st.integers(-50, 1100), length=st.integers(0, 1200))
 def test_reads_are_slices_of_the_zero_padded_whole(ramp: Path, start: int, length: int):
     with read_waveform(ramp) as waveform:

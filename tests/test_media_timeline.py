@@ -44,7 +44,7 @@ def run(fps: Fraction, count: int, seconds: float, fit: str):
     return list(frames(reader, timeline)), timeline
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(fps=RATES, count=st.integers(1, 40), seconds=st.floats(0.01, 4), fit=st.sampled_from(FITS))
 def test_count_is_that_of_times_before_the_end_of_the_sound(fps, count, seconds, fit):
     shown, timeline = run(fps, count, seconds, fit)
@@ -56,7 +56,7 @@ def test_count_is_that_of_times_before_the_end_of_the_sound(fps, count, seconds,
     assert np.allclose([item.out_time for item in shown], [float(i / fps) for i in range(len(shown))], atol=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(fps=RATES, count=st.integers(2, 12), seconds=st.floats(0.5, 4))
 def test_order_of_each_policy(fps, count, seconds):
     forth = list(range(count))
@@ -70,7 +70,7 @@ def test_order_of_each_policy(fps, count, seconds):
     assert [s.frame.index for s in held] == [min(i, count - 1) for i in range(len(held))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.integers(1, 200), min_size=2, max_size=12), seconds=st.floats(0.2, 6))
 def test_pingpong_shows_a_variable_clock_backwards_as_forwards(steps, seconds):
     times = [t / 1000 for t in accumulate(steps, initial=0)]
@@ -82,7 +82,7 @@ def test_pingpong_shows_a_variable_clock_backwards_as_forwards(steps, seconds):
         assert b.out_time - a.out_time == pytest.approx(abs(times[a.frame.index] - times[b.frame.index]), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.integers(1, 200), min_size=1, max_size=12), seconds=st.floats(0.02, 3), fit=st.sampled_from(FITS)
 )

@@ -55,7 +55,7 @@ RUNS = st.lists(st.tuples(st.sampled_from([None, 0, 1, 2]), st.integers(1, 45)),
 
 
 @given(runs=RUNS, batch_size=st.integers(1, 3), sequences=st.integers(1, 3), overlap=st.integers(0, 8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_frame_leaves_once_in_order_and_as_itself(runs, batch_size, sequences, overlap) -> None:
     tracks = [track for track, length in runs for _ in range(length)]
     left, _, _, _ = render(tracks, batch_size=batch_size, sequences=sequences, overlap=overlap)

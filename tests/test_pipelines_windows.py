@@ -19,7 +19,6 @@ def grown(length: int, overlap: int) -> list[Window]:
 
 
 @given(length=st.integers(1, 90), overlap=st.integers(0, 8))
-@settings(deadline=None)
 def test_every_frame_is_finished_once_and_in_order(length: int, overlap: int) -> None:
     fade, finished = CrossFade(overlap), []
     for window in grown(length, overlap):
@@ -53,7 +52,7 @@ def test_overlap_has_a_range(overlap: int) -> None:
 
 
 @given(length=st.integers(1, 150), distance=st.sampled_from([16, 32]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_references_come_from_another_moment(length: int, distance: int) -> None:
     for position in range(length):
         known = [
