@@ -188,9 +188,9 @@ def draw_losses(losses: Losses, path: Path) -> None:
 
     figure = Figure(figsize=CURVE_SIZE, dpi=DOTS, layout="constrained")
     axes = figure.add_subplot()
-    for name, style in ((TRAINING, {"alpha": 0.4, "linewidth": 1.0}), (HELD_OUT, {"marker": "o"})):
+    for name, marker, opacity in ((TRAINING, "", 0.4), (HELD_OUT, "o", 1.0)):
         if losses[name]:
-            axes.plot(*zip(*losses[name], strict=True), label=name, **style)
+            axes.plot(*zip(*losses[name], strict=True), label=name, marker=marker, alpha=opacity)
     axes.axvline(best_of(losses)[0], color="black", linestyle="--", linewidth=1, label="kept")
     axes.set_xlabel("updates")
     axes.set_ylabel("loss")

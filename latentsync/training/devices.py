@@ -67,7 +67,8 @@ def make_optimizer(task: Task, config: RunConfig) -> torch.optim.Optimizer:
     if not given:
         raise InputError("nothing is to be trained: every parameter is frozen; choose other parts of the network")
     make = _adamw_8bit() if config.optimizer == "adamw8bit" else torch.optim.AdamW
-    return make(given, betas=tuple(config.betas), weight_decay=config.weight_decay)
+    first, second = config.betas
+    return make(given, betas=(first, second), weight_decay=config.weight_decay)
 
 
 def _adamw_8bit() -> Any:
