@@ -54,12 +54,13 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
     pipeline = DubbingPipeline.from_pretrained(job["checkpoint"])
     loaded, load_seconds = _memory_mib("VmRSS"), time.perf_counter() - start
     report = pipeline.dub(job["video"], job["audio"], job["out"], progress=False, **job["options"])
+    named = {key: Path(job[key]).name for key in ("video", "audio", "out")}  # where they lie is this machine's affair
     return {
         "load_seconds": load_seconds,
         "loaded_mib": loaded,
         "peak_mib": _memory_mib("VmHWM"),
         "seconds": time.perf_counter() - start - load_seconds,
-        "report": dataclasses.asdict(report),
+        "report": {**dataclasses.asdict(report), **named},
     }
 
 

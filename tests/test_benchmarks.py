@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from latentsync.pipelines.report import DubReport
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
@@ -36,6 +39,23 @@ def test_every_held_out_sentence_gives_its_speech_to_another_once() -> None:
     assert sorted(pair.video for pair in pairs) == sorted(pair.speech for pair in pairs) == common.held_out()
     assert not any(pair.own for pair in pairs)
     assert articulation.grid_pairs(6) == pairs[:6]
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")), ids=lambda path: path.name)
+def test_results_name_files_and_not_where_they_lay(path: Path) -> None:
+    assert '": "/' not in path.read_text(encoding="utf-8")
+
+
+def test_a_job_names_its_files_and_not_where_they_lie(monkeypatch, tmp_path) -> None:
+    import job
+
+    import latentsync
+
+    made = DubReport("/a/v.mp4", "/b/s.wav", "/c/o.mp4", "x", "", "cpu", "fp32", {})
+    loaded = SimpleNamespace(dub=lambda *_, **__: made)
+    monkeypatch.setattr(latentsync.DubbingPipeline, "from_pretrained", lambda name: loaded)
+    found = job._work({"checkpoint": "x", "video": "/a/v.mp4", "audio": "/b/s.wav", "out": "/c/o.mp4", "options": {}})
+    assert [found["report"][key] for key in ("video", "audio", "out")] == ["v.mp4", "s.wav", "o.mp4"]
 
 
 def test_no_speech_comes_from_a_clip_whose_mouth_may_not_belong_to_it() -> None:
