@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from latentsync.training.runner import BadSample, RunConfig, run
 from latentsync.training.samples import REPLACEMENT, Parts, part_stream
 from latentsync.types import InputError
 
+RECIPES = Path(__file__).resolve().parent.parent / "train"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -217,5 +221,16 @@ def test_a_run_folder_explains_itself_and_refuses_another_run(tmp_path, capsys) 
         train(longer, lambda config: (LineTask(), "data2"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="width was 1 and is 2"):
         train(OmegaConf.merge(config, {"width": 2}), lambda config: (LineTask(), "data1"))  # type: ignore[arg-type]
-    with pytest.raises(SystemExit, match="error: there is no configuration nowhere"):
+    with pytest.raises(SystemExit) as left:
         command("", "nowhere", lambda config: (LineTask(), ""), [])
+    assert left.value.code == 2 and "error: there is no configuration nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in RECIPES.glob("*.py")))
+def test_a_misspelt_option_of_any_recipe_is_one_sentence(script, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", [script, "videoz=[a.mp4]"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(RECIPES / script), run_name="__main__")
+    told = capsys.readouterr().err
+    assert left.value.code == 2 and told.startswith("error: the overrides: unknown option 'videoz'")
+    assert told.count("\n") == 1

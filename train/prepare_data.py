@@ -7,23 +7,18 @@ A killed run goes on where it stopped when the same command is given again. `lat
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from omegaconf import DictConfig
+
 from latentsync.cli.prepare import run_preparation
-from latentsync.config import load_config
+from latentsync.training.recipe import run_command
 
 
-def main() -> int:
-    """Parse the command line and prepare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="prepare", help="a yaml file or the name of a configuration")
-    parser.add_argument("--dry-run", action="store_true", help="tell what would happen; write nothing")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the configuration")
-    arguments = parser.parse_args()
-    config = load_config(arguments.config, arguments.overrides)
-    return run_preparation(config, dry_run=arguments.dry_run, progress=sys.stderr.isatty())
+def work(config: DictConfig, dry_run: bool) -> int:
+    """What `latentsync prepare` does."""
+    return run_preparation(config, dry_run=dry_run, progress=sys.stderr.isatty())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(__doc__, "prepare", work, "tell what would happen; write nothing")
