@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -42,10 +42,8 @@ class _Shown:
     dub: bool = True
 
 
-def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
-    from latentsync.media.reader import VideoReader
-
-    for frame in VideoReader(path).frames():
+def _shown(frames: Iterable[Frame], seconds: float | None) -> Iterator[_Shown]:
+    for frame in frames:
         if seconds is not None and frame.time >= seconds:
             return
         yield _Shown(frame)
@@ -53,11 +51,18 @@ def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
 
 def landmark_track(path: Path | str, *, seconds: float | None = None) -> LandmarkTrack:
     """Track the largest face of a video, or of its first `seconds`. InputError: not a readable video."""
+    from latentsync.media.reader import VideoReader
+
+    return track_of(VideoReader(path).frames(), seconds=seconds)
+
+
+def track_of(frames: Iterable[Frame], *, seconds: float | None = None) -> LandmarkTrack:
+    """`landmark_track` of pictures in order, on whatever clock their times are."""
     from latentsync.faces.detection import default_detector
     from latentsync.faces.tracking import SpeakerChooser, track
 
     chooser, rows, seen, times = SpeakerChooser(None), [], [], []
-    for shown, faces, _ in track(_shown(path, seconds), default_detector()):
+    for shown, faces, _ in track(_shown(frames, seconds), default_detector()):
         height, width = shown.frame.image.shape[:2]
         face = chooser.choose(faces, (width, height))
         rows.append(np.full((LANDMARKS, 2), np.nan) if face is None else face.landmarks)
