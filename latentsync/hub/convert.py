@@ -45,7 +45,7 @@ Written = tuple[dict[str, Any], dict[str, Part]]  # top entries, parts
 
 
 def convert(source: FileName, destination: FileName) -> Path:
-    """Turn a published `.pt` (UNet, StableSyncNet, SyncNet v2, Whisper) into a folder of ours, or such a folder back into a `.pt`.
+    """Turn a published file (UNet, StableSyncNet, SyncNet v2, Whisper) into a folder of ours, or such a folder back.
 
     Tensors keep their precision. Returns the destination, which appears whole or not at all.
     CheckpointError when the source is neither, or says more than a published file can hold.
