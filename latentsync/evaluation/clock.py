@@ -44,4 +44,6 @@ def rate_note(info: VideoInfo) -> str | None:
     fps = float(info.fps)
     if abs(fps - MODEL_FPS) <= RATE_TOLERANCE:
         return None
-    return f"{info.path.name} has {fps:.4g} frames a second: measured at {MODEL_FPS:g}, of each tick the nearest picture"
+    return (
+        f"{info.path.name} has {fps:.4g} frames a second: measured at {MODEL_FPS:g}, of each tick the nearest picture"
+    )

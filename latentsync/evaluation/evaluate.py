@@ -93,6 +93,7 @@ def measure_item(item: Item, instruments: Instruments, distributions: Distributi
     """The rows of one item. InputError: no face in the dub, no sound, a file that cannot be read."""
     material = Material()
     takes = takes_of(item, material)
+    note_lengths(takes[DUB])
     report = None if item.dub_report is None else cost.read_report(item.dub_report)
     rows: dict[str, Figures] = {}
     heard = {}
@@ -105,7 +106,7 @@ def measure_item(item: Item, instruments: Instruments, distributions: Distributi
         else:
             rows[row] = {metric.key: Missing(NO_SOURCE) for metric in METRICS if metric.key not in POOLED}
     stages = {} if report is None else cost.stages(report)
-    return Measured(item, takes, rows, heard[DUB].offsets, stages, tuple(material.notes))
+    return Measured(takes[DUB].item, takes, rows, heard[DUB].offsets, stages, tuple(material.notes))
 
 
 def measure_take(
@@ -113,10 +114,9 @@ def measure_take(
     sync_figures: Figures,
     instruments: Instruments,
     distributions: Distributions,
-    report: dict[str, Any] | None,
+    report: dict[str, Any] | None = None,
 ) -> Figures:
     """Every figure of one row, in the registry's order."""
-    note_lengths(take)
     watchers = [
         Likeness(take, instruments.identity),
         PictureQuality(take, instruments.lpips),

@@ -65,6 +65,22 @@ def load_instruments(given: Mapping[str, str | None], trained_with: frozenset[st
     return Instruments(critics=_critics(files), files=names, trained_with=trained_with, **loaded)
 
 
+def _critics(files: Mapping[str, str]) -> dict[str, SyncCritic]:
+    """By the names of `families.sync.KEYS`."""
+    critics: dict[str, SyncCritic] = {}
+    if "syncnet" in files:
+        from latentsync.evaluation.sync.syncnet import SyncNetCritic
+        from latentsync.hub import load_syncnet
+
+        critics["syncnet"] = SyncNetCritic(load_syncnet(files["syncnet"]))
+    if "stable_syncnet" in files:
+        from latentsync.evaluation.sync.stable_syncnet import StableSyncNetCritic
+        from latentsync.hub import load_stable_syncnet
+
+        critics["stable_syncnet"] = StableSyncNetCritic(load_stable_syncnet(files["stable_syncnet"]))
+    return critics
+
+
 def _inception(path: str) -> nn.Module:
     """FID's own network, torch-fidelity's translation of it (pt_inception-2015-12-05-6726825d.pth)."""
     if not Path(path).is_file():

@@ -1,4 +1,4 @@
-"""The files of one item, each measured once, all on the clock of 25 pictures a second; and what is compared in a row."""
+"""The files of one item, each measured once, on the clock of 25 pictures a second; and what a row compares."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ FAMILIES = ("sync", "articulation", "silence", "identity", "quality", "stability
 
 @dataclass(frozen=True)
 class Missing:
-    """A figure that could not be measured, and what to give so that it can."""
+    """A figure that could not be measured, and what to give so that it can; `fault`: because the dub itself is bad."""
 
     reason: str
+    fault: bool = False
 
 
 Figure = float | Missing

@@ -25,12 +25,23 @@ SILENT_STARTS = ("PS", "PN", "PT")  # as in psalm, pneumonia, ptarmigan: the p i
 def measure(take: Take) -> Figures:
     """All figures of the family for one row."""
     return {
-        "face_seen": float(take.material.track(take.video).seen.mean()),
+        "face_seen": _seen(take),
         **_correlations(take),
         **_movement(take),
         **_distances(take),
         "closed_lips": closed_lips(take),
     }
+
+
+def _seen(take: Take) -> Figure:
+    """Share of the frames with a face; of those in which the source shows one, where it is known."""
+    seen = take.material.track(take.video).seen
+    if take.source is None:
+        return float(seen.mean())
+    own = take.material.track(take.source).seen
+    frames = min(len(seen), len(own))
+    wanted = own[:frames]
+    return float(seen[:frames][wanted].mean()) if wanted.any() else Missing("the source shows no face in these frames")
 
 
 def _correlations(take: Take) -> Figures:

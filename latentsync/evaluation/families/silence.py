@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentsync.evaluation.articulation import MIN_FRAMES
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import Figures, Missing, all_missing
 
+FEWEST = 25  # silent frames: less than a second of pauses in all says little
 OPEN_GAP = 0.02  # of the face's height, from which lips count as apart: twice what the mesh may show of closed ones
 
 
@@ -23,8 +23,8 @@ def measure(take: Take) -> Figures:
     face's height, so that it does not hang on how wide a mouth is.
     """
     quiet = silent_frames(take)
-    if quiet.sum() < MIN_FRAMES:
-        return all_missing("silence", f"the audio is silent in {int(quiet.sum())} frames, fewer than {MIN_FRAMES}")
+    if quiet.sum() < FEWEST:
+        return all_missing("silence", f"the audio is silent in {int(quiet.sum())} frames, fewer than {FEWEST}")
     steps = np.abs(np.diff(take.gaps))[quiet[1:] & quiet[:-1]]
     moving = 100 * float(steps.mean()) if steps.size else Missing("no two silent frames follow each other")
     return {"silence_open": float((take.gaps[quiet] > OPEN_GAP).mean()), "silence_motion": moving}

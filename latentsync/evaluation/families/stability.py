@@ -28,7 +28,7 @@ class Stability:
         self._take, self._report = take, report
         self._mouths: MouthTrack | None = None if take.source is None else take.material.mouths(take.source)
         self._before: list[Moment] = []  # the last two
-        self._bends: list[tuple[float, float]] = []  # second differences of made and source
+        self._tremble: list[tuple[float, ...]] = []  # second and first differences of made, and of source
         self._changes: list[float] = []
         self._shifts: list[float] = []
 
@@ -50,7 +50,7 @@ class Stability:
             self._changes[-1] = change(made[-1], made[-2])
         if len(recent) == 3:
             source = [cut(shown.source, box).astype(np.float32) for shown in recent if shown.source is not None]
-            self._bends.append((_bend(made), _bend(source)))
+            self._tremble.append((_bend(made), change(made[2], made[1]), _bend(source), change(source[2], source[1])))
         if moment.index % COLOUR_EVERY == 0 and self._take.video != self._take.source:
             landmarks = self._take.material.track(self._take.source).landmarks[moment.index]
             self._shifts += border_shift(moment.made, moment.source, landmarks)
@@ -59,14 +59,23 @@ class Stability:
         """See Watcher."""
         if self._take.source is None:
             return dict.fromkeys(("flicker", "joint_jitter", "colour_shift"), Missing(f"give {SOURCE}"))
-        made, source = np.mean(self._bends, axis=0) if self._bends else (float("nan"),) * 2
         same = self._take.video == self._take.source
         shift = 0.0 if same else float(np.mean(self._shifts)) if self._shifts else float("nan")
         return {
-            "flicker": known(float(made / source) if source else float("nan"), "the source's mouth never moves"),
+            "flicker": known(self._flicker(), "the mouth's picture never changes in one of the two videos"),
             "joint_jitter": self._jitter(),
             "colour_shift": known(shift, "no frame shows the border of the face"),
         }
+
+    def _flicker(self) -> float:
+        """Second over first differences in time, so that it does not grow with how much the mouth moves; of the dub
+        over that of the source. Steady motion has little of it, noise that is new in every frame the most (3 ** 0.5).
+        """
+        if not self._tremble:
+            return float("nan")
+        made_bend, made_change, bend, changed = np.mean(self._tremble, axis=0)
+        moving = made_change > 0 and bend > 0
+        return float((made_bend / made_change) / (bend / changed)) if moving else float("nan")
 
     def _jitter(self) -> Figure:
         if self._report is None:

@@ -1,20 +1,27 @@
-"""Whether sound and mouth belong to the same moment: by the sound itself, by lip gaps, and by critics that were trained.
+"""Whether sound and mouth belong to the same moment: by the sound itself, by lip gaps, and by trained critics.
 
 A critic answers for one face seen without a break; of a row with several such spans all windows are taken together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 
 import numpy as np
 
+from latentsync.data.sync_scores import offsets
+from latentsync.evaluation.clock import frames_at_25
 from latentsync.evaluation.items import NOISE, SILENT
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import SPEECH_MOUTH, Figure, Figures, Missing, known
-from latentsync.evaluation.sync.critic import MAX_SHIFT, SyncCritic
+from latentsync.evaluation.sync.critic import MAX_SHIFT, PICTURE_SAMPLES, SyncCritic, Talk
+from latentsync.evaluation.sync.protocols import lse
+from latentsync.evaluation.sync.talks import SHORTEST
 from latentsync.evaluation.timing import mouth_offset, offset_between
+from latentsync.faces.alignment import Aligner, anchor_points, crop
+from latentsync.faces.tracking import FURTHEST_STEP
 from latentsync.types import MODEL_FPS, InputError
 
 SYNCNET, STABLE_SYNCNET, UNISYNC = "syncnet", "stable_syncnet", "unisync"
@@ -25,7 +32,6 @@ KEYS = {  # of each critic's figures
 }
 TITLES = {SYNCNET: "SyncNet", STABLE_SYNCNET: "StableSyncNet", UNISYNC: "UniSync"}
 SURE = 0.5  # agreement from which a shift of mouths or sounds means something
-TOLERANCE = 1  # frames between the found and the true place of the sound
 
 
 @dataclass
@@ -55,13 +61,13 @@ def audio_late(take: Take) -> Figure:
     if take.video == take.audio:
         return 0.0
     if not take.material.info(take.video).has_audio:
-        return Missing(f"{take.video.name} has no sound")
+        return Missing(f"{take.video.name} has no sound", fault=True)
     tracks = take.material.sound(take.video), take.waveform
     if not all(track.any() for track in tracks):
-        return Missing("silence cannot be placed")
+        return Missing("silence cannot be placed", fault=tracks[1].any())
     late = offset_between(*tracks)
     if late.agreement < SURE:
-        return Missing(f"{take.video.name} holds other sound")
+        return Missing(f"{take.video.name} holds other sound", fault=True)
     return 1000 * late.seconds
 
 
@@ -76,20 +82,60 @@ def mouth_late(take: Take) -> Figure:
     return known(1000 * late.seconds, "nothing moves")
 
 
+def talks_of(take: Take) -> list[Talk]:
+    """Every stretch of a row in which one face is seen without a break, with what the row should say there.
+
+    InputError where none is long enough for a critic.
+    """
+    landmarks = take.material.track(take.video).landmarks
+    spans = [span for span in _spans(landmarks) if span.stop - span.start >= SHORTEST]
+    if not spans:
+        raise InputError(f"no face is seen for {SHORTEST} frames without a break")
+    return [_talk(take, span, landmarks[span.start : span.stop]) for span in spans]
+
+
+def _talk(take: Take, span: range, landmarks: np.ndarray) -> Talk:
+    def pictures() -> Iterator[np.ndarray]:
+        return (frame.image for frame in islice(frames_at_25(take.video), span.start, span.stop))
+
+    def crops(resolution: int) -> Iterator[np.ndarray]:
+        aligner = Aligner(resolution)
+        for image, points in zip(pictures(), landmarks, strict=True):
+            yield crop(image, aligner.matrix(anchor_points(points)), resolution)
+
+    silence = np.zeros(len(landmarks) * PICTURE_SAMPLES, np.float32)
+    talk = Talk(take.video.stem, landmarks, silence, pictures, crops, span.start / MODEL_FPS)
+    return talk.with_sound(take.waveform[span.start * PICTURE_SAMPLES :])
+
+
+def _spans(landmarks: np.ndarray) -> list[range]:
+    """Runs of frames with a face; one ends where the next frame's face lies elsewhere, as after a cut.
+
+    landmarks: (f, 478, 2) px, nan without a face
+    """
+    centres, sizes = landmarks.mean(axis=1), np.ptp(landmarks, axis=1).max(axis=1)
+    seen = np.isfinite(sizes)
+    moved = np.linalg.norm(np.diff(centres, axis=0), axis=1) > FURTHEST_STEP * sizes[1:]
+    breaks = np.flatnonzero(~seen[1:] | ~seen[:-1] | moved) + 1
+    edges = [0, *breaks.tolist(), len(seen)]
+    return [range(first, last) for first, last in pairwise(edges) if last > first and seen[first]]
+
+
 def _ask(name: str, critic: SyncCritic, take: Take, heard: Heard) -> None:
     """Add what one critic says of a row."""
     try:
-        scores = _scores(critic, take)
+        scores = np.concatenate([critic.scores(talk, MAX_SHIFT) for talk in talks_of(take)])
     except InputError as error:
         heard.figures |= dict.fromkeys(KEYS[name], Missing(str(error)))
         return
-    mean = scores.mean(axis=0)
-    heard.offsets[name] = scores.argmax(axis=1) - MAX_SHIFT
-    figures: Figures = {f"{name}_offset": float(mean.argmax() - MAX_SHIFT)}
+    heard.offsets[name] = offsets(scores)
+    here = scores[:, MAX_SHIFT]
     if name == SYNCNET:
-        figures |= {"lse_c": float(mean.max() - np.median(mean)), "lse_d": float(-mean.max())}
-    elif name == UNISYNC:
-        figures |= {"p_sync": float(mean[MAX_SHIFT])}
+        found = lse(scores)
+        heard.figures |= {"syncnet_offset": float(found.offset), "lse_c": found.lse_c, "lse_d": found.lse_d}
+        return
+    heard.figures[f"{name}_offset"] = float(offsets(scores.mean(axis=0)))
+    if name == UNISYNC:
+        heard.figures["p_sync"] = float(here.mean())
     else:
-        figures |= {"stable_syncnet_accuracy": float((np.abs(heard.offsets[name]) <= TOLERANCE).mean())}
-    heard.figures |= figures
+        heard.figures["stable_syncnet_accuracy"] = float((here > (critic.threshold or 0.0)).mean())
