@@ -137,6 +137,7 @@ def takes_of(item: Item, material: Material) -> dict[str, Take]:
     """The rows of an item that can be: the dub, the source under the same audio, and the truth, or the source with its
     own sound where no truth is known."""
     audio = _audio(item, material)
+    material.ticks = len(material.track(item.dubbed).times)
     own = is_own_audio(item, audio, material)
     right = item.truth or (item.source if own else None)
     speaker = right or _speaker(audio, item, material)

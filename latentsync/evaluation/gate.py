@@ -110,4 +110,3 @@ def check(item: Item, limits: Mapping[str, Limit], instruments: Instruments | No
     kept = {key: found[key] for key in limits}
     complaints = [limit.complaint(key, kept[key]) for key, limit in limits.items()]
     return Verdict(kept, limits, tuple(complaint for complaint in complaints if complaint))
-

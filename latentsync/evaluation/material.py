@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from latentsync.evaluation.clock import frames_at_25, rate_note
 from latentsync.evaluation.items import NOISE, SILENT, Item
 from latentsync.evaluation.landmarks import LandmarkTrack, track_of
 from latentsync.evaluation.mouths import MouthTrack
-from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError, VideoInfo
+from latentsync.types import AUDIO_SAMPLE_RATE, Frame, InputError, VideoInfo
 
 LENGTHS_ALIKE = 0.2  # seconds by which the lengths of files may differ without a word
 
@@ -23,6 +25,7 @@ LENGTHS_ALIKE = 0.2  # seconds by which the lengths of files may differ without 
 class Material:
     """What was found out about files so far. Notes tell a reader of the results what was odd about them."""
 
+    ticks: int | None = None  # of 1/25 s that are looked at: as many as the dub has
     notes: list[str] = field(default_factory=list)
     _tracks: dict[Path, LandmarkTrack] = field(default_factory=dict)
     _mouths: dict[Path, MouthTrack] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class Material:
         """Landmarks of the largest face, one row a tick of 1/25 s. InputError: no video, or no face in it."""
         if path not in self._tracks:
             self._note_rate(path)
-            found = track_of(frames_at_25(path))
+            found = track_of(self.frames(path))
             if found.seen.sum() < MIN_FRAMES:
                 raise InputError(
                     f"'{path}' shows a face in {int(found.seen.sum())} of {len(found.times)} frames, too few to be "
@@ -40,6 +43,10 @@ class Material:
                 )
             self._tracks[path] = found
         return self._tracks[path]
+
+    def frames(self, path: Path) -> Iterator[Frame]:
+        """Pictures of a video on the common clock, as far as the dub goes. InputError: not a readable video."""
+        return islice(frames_at_25(path), self.ticks)
 
     def mouths(self, path: Path) -> MouthTrack:
         """The mouth of `track`."""
@@ -120,11 +127,10 @@ class Take:
 
 def note_lengths(take: Take) -> None:
     """Tell where the files of a row differ in length: what only one of them has is not compared."""
-    lengths = {take.video: len(take.times) / MODEL_FPS}
-    for path in (take.source, take.right):
-        if path is not None:
-            lengths[path] = len(take.material.mouths(path).times) / MODEL_FPS
-    lengths[take.audio] = min(lengths.get(take.audio, np.inf), len(take.waveform) / AUDIO_SAMPLE_RATE)
+    lengths = {take.audio: len(take.waveform) / AUDIO_SAMPLE_RATE}
+    for path in (take.video, take.source, take.right):
+        if path is not None and (seconds := take.material.info(path).duration) is not None:
+            lengths[path] = seconds
     if max(lengths.values()) - min(lengths.values()) > LENGTHS_ALIKE:
         told = ", ".join(f"{path.name} {seconds:.2f} s" for path, seconds in lengths.items())
-        take.material.note(f"files of different length ({told}): compared as far as both go")
+        take.material.note(f"files of different length ({told}): compared as far as all go")

@@ -1,4 +1,4 @@
-"""FID and FVD: how far the faces of all dubs together lie from those of real videos. Distances of sets, by torchmetrics.
+"""FID and FVD, by torchmetrics: how far the faces of all dubs together lie from those of real videos.
 
 Features are gathered row by row of the tables; what is real is the right answer where there is one, else the source.
 """

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 
-from latentsync.evaluation.clock import frames_at_25
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import Figures
 
@@ -44,8 +43,8 @@ def watch(take: Take, watchers: Sequence[Watcher]) -> Figures:
 def moments(take: Take) -> Iterator[Moment]:
     """The pictures of a row, tick by tick, as far as all its files go."""
     beside = [_alike(take, path) for path in (take.source, take.right)]
-    streams = [itertools.repeat(None) if path is None else frames_at_25(path) for path in beside]
-    for made, *others in zip(frames_at_25(take.video), *streams, strict=False):
+    streams = [itertools.repeat(None) if path is None else take.material.frames(path) for path in beside]
+    for made, *others in zip(take.material.frames(take.video), *streams, strict=False):
         yield Moment(made.index, made.image, *(None if other is None else other.image for other in others))
 
 

@@ -12,7 +12,6 @@ from itertools import islice, pairwise
 import numpy as np
 
 from latentsync.data.sync_scores import offsets
-from latentsync.evaluation.clock import frames_at_25
 from latentsync.evaluation.items import NOISE, SILENT
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import SPEECH_MOUTH, Figure, Figures, Missing, known
@@ -96,7 +95,7 @@ def talks_of(take: Take) -> list[Talk]:
 
 def _talk(take: Take, span: range, landmarks: np.ndarray) -> Talk:
     def pictures() -> Iterator[np.ndarray]:
-        return (frame.image for frame in islice(frames_at_25(take.video), span.start, span.stop))
+        return (frame.image for frame in islice(take.material.frames(take.video), span.start, span.stop))
 
     def crops(resolution: int) -> Iterator[np.ndarray]:
         aligner = Aligner(resolution)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsync.evaluation.clock import frames_at_25
 from latentsync.evaluation.evaluate import DUB, Measured
 from latentsync.evaluation.families.silence import OPEN_GAP, silent_frames
 from latentsync.evaluation.material import Take
@@ -60,7 +59,7 @@ def _pictures(take: Take, path: Path, ticks: Sequence[int]) -> dict[int, tuple[n
     boxes = take.material.mouths(path).boxes
     wanted, last = set(ticks), max(ticks, default=-1)
     found = {}
-    for frame in frames_at_25(path):
+    for frame in take.material.frames(path):
         if frame.index > last:
             break
         if frame.index in wanted and frame.index < len(boxes):
