@@ -1,6 +1,6 @@
 """The counterfactual on real speech: held-out sentences of GRID's s1, each with the audio of another one.
 
-The audio's own video shows how this speaker's mouth moves when saying it: the right answer for the mouth, though not for
+The audio's own video shows how this speaker's mouth moves when saying it: the right answer for the mouth, but not for
 the picture, as the head is held otherwise. So shapes of lips are compared upright, from the base of the nose, in shares
 of the face's height. Dubs are named VIDEO--SPEECH.mp4.
 """
