@@ -151,7 +151,7 @@ class Seeds:
         self.seeds.append(seed)
         Path(out).write_text(f"seed {seed}")
         if report is not None:
-            Path(report).write_text('{"frames": [\n{"frame": 0}\n],\n "seed": %d\n}\n' % seed)
+            Path(report).write_text(f'{{"frames": [\n{{"frame": 0}}\n],\n "seed": {seed}\n}}\n')
         return SimpleNamespace(seed=seed)
 
 

@@ -92,7 +92,7 @@ def test_limits_are_of_figures_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean sharpness"):
         read_limits(str(tmp_path / "mine.yaml"))
     (tmp_path / "mine.yaml").write_text("sharpness: 1.0\n")
-    with pytest.raises(InputError, match="sharpness is 1.0; write"):
+    with pytest.raises(InputError, match=r"sharpness is 1\.0; write"):
         read_limits(str(tmp_path / "mine.yaml"))
     shutil.copy(resource("configs/check.yaml"), tmp_path / "check.yaml")
     (tmp_path / "mine.yaml").write_text("base: check.yaml\nsharpness: {low: 0.5}\n")

@@ -169,7 +169,7 @@ def test_what_cannot_be_measured_is_one_sentence(triple: Path, items: list[Item]
         evaluate([make.item(triple, nobody)])
     with pytest.raises(InputError, match=r"nobody\.mp4' has no sound: give --audio"):
         evaluate([Item(nobody)])
-    with pytest.raises(InputError, match="new.wav"):
+    with pytest.raises(InputError, match=r"new\.wav"):
         Item(nobody, audio=tmp_path / "new.wav")
     found = evaluate([make.item(triple, nobody), items[0]])
     assert [one.item.name for one in found.measured] == ["copy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,16 +28,18 @@ def frames_at_25(path: Path | str) -> Iterator[Frame]:
 def on_ticks(frames: Iterable[Frame], end_time: Callable[[], float]) -> Iterator[Frame]:
     """As `frames_at_25`, of any stream of pictures; `end_time()` is asked when it has ended: seconds of its end."""
     shown: Frame | None = None
-    tick = 0
+    tick, waiting = 0, deque[Frame]()  # ticks whose 1/25 s may reach beyond the end
     for frame in frames:
         if shown is not None:
             while tick / MODEL_FPS - SLACK <= (shown.time + frame.time) / 2:
-                yield replace(shown, index=tick, time=tick / MODEL_FPS)
+                waiting.append(replace(shown, index=tick, time=tick / MODEL_FPS))
                 tick += 1
         shown = frame
-    if shown is not None:
-        for last in range(tick, int((end_time() + SLACK) * MODEL_FPS)):
-            yield replace(shown, index=last, time=last / MODEL_FPS)
+        while waiting and (waiting[0].index + 1) / MODEL_FPS <= frame.time + SLACK:
+            yield waiting.popleft()
+    ticks = int((end_time() + SLACK) * MODEL_FPS) if shown is not None else 0
+    yield from (frame for frame in waiting if frame.index < ticks)
+    yield from (replace(shown, index=last, time=last / MODEL_FPS) for last in range(tick, ticks) if shown is not None)
 
 
 def rate_note(info: VideoInfo) -> str | None:
