@@ -51,4 +51,5 @@ def _critic(config: Mapping[str, Any]) -> str | None:
     weights, losses = config.get("weights"), config.get("losses")
     if not isinstance(weights, Mapping) or not isinstance(losses, Mapping) or not weights.get("sync"):
         return None
-    return UNISYNC if UNISYNC in str(losses.get("sync_critic")).lower() else STABLE_SYNCNET
+    named = config.get("sync_critic") or losses.get("sync_critic")  # its kind, or in older runs a file alone
+    return UNISYNC if UNISYNC in str(named).lower() else STABLE_SYNCNET

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from latentsync.evaluation.evaluate import DUB, Measured
+from latentsync.evaluation.families.articulation import loudness
 from latentsync.evaluation.families.silence import OPEN_GAP, silent_frames
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.sheets import side_by_side
 
 MOST = 4  # moments of one dub
 APART = 8  # frames between two of them, so that one bad moment is shown once
-LOST, APART_IN_SILENCE, TOO_OPEN, TOO_SHUT = "no face is seen", "lips apart in silence", "too far open", "not open"
+LOST, AWRY = "no face is seen", ("not open enough", "too far open")
+IN_SILENCE = "lips apart in silence"
+BY_SOUND = ("shut where it is loud", "open where it is quiet")
 
 
 def worst_moments(one: Measured) -> dict[int, str]:
-    """{tick: what is wrong there} of the dub, the worst first: frames without a face count most, then how far the lip
-    gap is from the right one, in shares of the face's height, or open in silence where none is known."""
+    """{tick: what is wrong there} of the dub, the worst first: frames without a face, then those whose lip gap is
+    furthest from the right one. Where none is known: lips apart in silence, then gaps that fit the loudness least."""
     take = one.takes[DUB]
     badness, reasons = _badness(take)
     chosen: dict[int, str] = {}
@@ -32,18 +36,27 @@ def worst_moments(one: Measured) -> dict[int, str]:
 
 
 def _badness(take: Take) -> tuple[np.ndarray, list[str]]:
-    gaps, wanted = take.gaps, take.gaps_of(take.speaker)
-    bad, reasons = np.zeros(len(gaps)), [""] * len(gaps)
-    off = np.zeros(len(gaps)) if wanted is None else np.nan_to_num(gaps - wanted)
-    quiet = silent_frames(take) & (gaps > OPEN_GAP)
-    for tick in range(len(gaps)):
-        if not np.isfinite(gaps[tick]):
-            bad[tick], reasons[tick] = 1.0, LOST
-        elif quiet[tick] and wanted is None:
-            bad[tick], reasons[tick] = gaps[tick], APART_IN_SILENCE
-        elif off[tick]:
-            bad[tick], reasons[tick] = abs(off[tick]), TOO_OPEN if off[tick] > 0 else TOO_SHUT
+    """How bad every tick is, and why; only the order counts."""
+    wanted, lost = take.gaps_of(take.speaker), ~np.isfinite(take.gaps)
+    if wanted is None:
+        off, words = _unlike_the_sound(take), BY_SOUND
+    else:
+        off, words = np.nan_to_num(take.gaps - wanted), AWRY
+    bad, reasons = np.abs(off), [words[int(value > 0)] for value in off]
+    restless = silent_frames(take) & (take.gaps > OPEN_GAP) & (wanted is None)
+    for ticks, reason, least in ((restless, IN_SILENCE, 2.0), (lost, LOST, 4.0)):
+        bad[ticks] += least
+        reasons = [reason if changed else before for changed, before in zip(ticks, reasons, strict=True)]
     return bad, reasons
+
+
+def _unlike_the_sound(take: Take) -> np.ndarray:
+    """(f,) rank of the lip gap less that of the loudness, each from 0 to 1; 0 where one is not known."""
+    off, used = np.zeros(len(take.gaps)), np.isfinite(take.gaps) & take.heard()
+    if used.any():
+        ranks = [rankdata(values) for values in (take.gaps[used], loudness(take.waveform, take.times[used]))]
+        off[used] = (ranks[0] - ranks[1]) / used.sum()
+    return off
 
 
 def draw_moments(one: Measured, ticks: Sequence[int]) -> list[bytes]:
