@@ -12,7 +12,7 @@ from latentsync.evaluation.registry import FAMILIES, METRICS, POOLED, Metric, Mi
 
 NO_FIGURE = "–"
 TRAINED = "†"
-ARROWS = {"higher": "↑", "lower": "↓", "nearest 0": "→ 0", "nearest 1": "→ 1"}
+ARROWS = {"higher": "↑", "lower": "↓", "nearest 0": "→ 0", "nearest 1": "→ 1", "as the truth's": "≈"}
 
 
 @dataclass(frozen=True)
