@@ -41,6 +41,7 @@ from latentsync.hub.tensors import sha256_file
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.stable_syncnet import StableSyncNet
 from latentsync.models.unet import LatentSyncUNet
+from latentsync.models.unisync import UniSync
 from latentsync.types import CheckpointError
 
 WHISPER_OF_WIDTH = {384: "tiny", 768: "small"}  # the published UNets listen to one of these
@@ -173,6 +174,7 @@ def save_folder(
     vae: Autoencoder | None = None,
     audio_encoder: AudioEncoder | None = None,
     stable_syncnet: StableSyncNet | None = None,
+    unisync: UniSync | None = None,
     settings: Settings,
     card: str | None = None,
     dtype: torch.dtype | None = None,
@@ -187,8 +189,9 @@ def save_folder(
     if audio_encoder is not None:
         parts["audio_encoder"] = encoder_part(audio_encoder)
         settings = replace(settings, audio_encoder=describe(audio_encoder))
-    if stable_syncnet is not None:
-        parts["stable_syncnet"] = Part(stable_syncnet.config, {WEIGHTS: stable_syncnet.state_dict()})
+    for name, critic in (("stable_syncnet", stable_syncnet), ("unisync", unisync)):
+        if critic is not None:
+            parts[name] = Part(critic.config, {WEIGHTS: critic.state_dict()})
     text = card if card is not None else plain_card(Path(path).name, parts, settings.resolution)
     return write_folder(Path(path), settings.as_json(), parts, text, dtype)
 

@@ -21,6 +21,7 @@ from latentsync.models import stable_syncnet, unet
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.stable_syncnet import StableSyncNet
 from latentsync.models.unet import LatentSyncUNet
+from latentsync.models.unisync import UniSync
 from latentsync.types import CheckpointError
 
 FileName = str | PathLike[str]
@@ -111,6 +112,19 @@ def syncnet_for(state: dict[str, torch.Tensor], path: Path) -> StableSyncNet:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return build(StableSyncNet, {"config": config}, path)
+
+
+def load_unisync(name: FileName, *, revision: str | None = None) -> UniSync:
+    """UniSync in float32 on the CPU, set to `eval`.
+
+    name: a folder of ours (train/unisync.py makes one) or a hub name. CheckpointError when it is not exactly such a
+    network.
+    """
+    path = locate_part(name, "unisync", CONFIG, revision)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file: nobody published UniSync as one; give a folder of train/unisync.py")
+    network = build(UniSync, {"config": read_json(path / CONFIG)}, path)
+    return load_strict(network, read_safetensors(path / WEIGHTS), path)
 
 
 def load_vae(name: FileName = PUBLISHED_VAE, *, revision: str | None = None) -> Autoencoder:
