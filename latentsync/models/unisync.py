@@ -44,6 +44,11 @@ class Visual:
     source: str = "crops"  # what the representation was made by, for people
 
     @property
+    def pixels(self) -> bool:
+        """Whether it looks at colours."""
+        return self.kind == "rgb"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what the first convolution sees."""
         height = {"rgb": self.size // 2, "parsing": self.size}.get(self.kind)
