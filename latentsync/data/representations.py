@@ -241,7 +241,7 @@ def _about_mean(clip: ClipCrops) -> np.ndarray:
 
 
 def _places(landmarks: np.ndarray) -> np.ndarray:
-    """(f, 4): turn, log of the face's height, place of the nose over the height, less their means; nan without a face."""
+    """(f, 4): turn, log of the face's height, place of the nose over it, less their means; nan without a face."""
     rows = np.full((len(landmarks), SIMILARITY), np.nan)
     for number, points in enumerate(landmarks):
         if not np.isnan(points[0, 0]):

@@ -32,7 +32,7 @@ class FaceExpressions:
             self(np.zeros((INPUT_HEIGHT, INPUT_HEIGHT, 3), np.uint8))  # the first run prints too
 
     def __call__(self, crop: np.ndarray) -> np.ndarray | None:
-        """crop: (r, r, 3) uint8 RGB, aligned -> (58,) float32: blendshapes in [0, 1], then pose; None without a face."""
+        """crop: (r, r, 3) uint8 RGB, aligned -> (58,) float32: blendshapes in [0, 1], pose; None without a face."""
         import cv2
 
         width, height = crop_size(INPUT_HEIGHT)
