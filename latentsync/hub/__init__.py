@@ -16,6 +16,7 @@ from latentsync.hub.networks import (
     load_whisper,
 )
 from latentsync.hub.settings import Settings
+from latentsync.hub.syncnet import load_syncnet
 
 __all__ = [
     "Components",
@@ -24,6 +25,7 @@ __all__ = [
     "load_audio_encoder",
     "load_components",
     "load_stable_syncnet",
+    "load_syncnet",
     "load_unet",
     "load_unisync",
     "load_vae",

@@ -35,7 +35,7 @@ class Folder:
     settings: Settings
 
     def has(self, part: str) -> bool:
-        """Whether it holds `unet`, `vae`, `audio_encoder`, `stable_syncnet` or `unisync`."""
+        """Whether it holds `unet`, `vae`, `audio_encoder`, `stable_syncnet`, `syncnet` or `unisync`."""
         return f"{part}/{CONFIG}" in self.config["files"]
 
     def part(self, name: str) -> Path:

@@ -68,7 +68,7 @@ class StableSyncNetTask:
         curves = offset_curves(module, self.held_out.clips, self.input, recipe)
         self.figures = {
             "loss": scores.loss,
-            "accuracy": scores.accuracy,
+            "accuracy": scores.accuracy(),
             "auc": scores.auc,
             **offset_figures(curves),
         }

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 
 from latentsync.data.pairs import PairSampler, SyncClip
+from latentsync.data.sync_scores import PairScores, right_offsets, shift_scores
 from latentsync.losses.sync import cosine_bce, cosines
 from latentsync.models.stable_syncnet import VisualInput
-
-THRESHOLD = 0.5  # cosine from which picture and sound count as of one moment
-TOLERANCE = 1  # frames between the found and the true place of the sound
 
 
 @dataclass(frozen=True)
@@ -29,23 +26,10 @@ class ValidationRecipe:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Cosines of pairs, and which of them match."""
+class Scores(PairScores):
+    """Cosines of pairs, which of them match, and what the loss makes of them."""
 
-    cosines: np.ndarray  # (pairs,)
-    match: np.ndarray  # (pairs,) bool
     loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers at the threshold."""
-        return float(((self.cosines > THRESHOLD) == self.match).mean())
-
-    @property
-    def auc(self) -> float:
-        """Probability that a matching pair has the higher cosine; 0.5 is chance (Mann-Whitney, ties count half)."""
-        alike, other = self.cosines[self.match], self.cosines[~self.match]
-        return float(mannwhitneyu(alike, other).statistic / (len(alike) * len(other)))
 
 
 @torch.no_grad()
@@ -74,9 +58,8 @@ def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> n
     vectors: visual and audio, (n, d) each, of n windows that start one frame after the other
     returns: (n - 2 * reach, 2 * reach + 1): window `reach` + i, sound later by column - `reach` frames
     """
-    visual, audio = (side.float().cpu().numpy() for side in vectors)
-    table = visual @ audio.T  # not in torch: autocast would round it to half precision
-    return np.stack([table[i, i - reach : i + reach + 1] for i in range(reach, len(table) - reach)])
+    visual, audio = (side.float().cpu().numpy() for side in vectors)  # in torch autocast would round the products
+    return shift_scores(visual, audio, reach)[reach : len(visual) - reach]
 
 
 @torch.no_grad()
@@ -113,10 +96,8 @@ def offset_figures(curves: Sequence[np.ndarray]) -> dict[str, float]:
     """
     if not curves:
         return {}
-    reach = curves[0].shape[1] // 2
-    windows = np.concatenate([curve.argmax(axis=1) for curve in curves]) - reach
-    clips = np.array([curve.mean(axis=0).argmax() for curve in curves]) - reach
+    clips = np.stack([curve.mean(axis=0) for curve in curves])
     return {
-        "offset_accuracy": float((np.abs(windows) <= TOLERANCE).mean()),
-        "clip_offset_accuracy": float((np.abs(clips) <= TOLERANCE).mean()),
+        "offset_accuracy": right_offsets(np.concatenate(curves)),
+        "clip_offset_accuracy": right_offsets(clips),
     }
