@@ -16,6 +16,7 @@ from latentsync.audio.features import AudioEncoder
 from latentsync.hub import remote
 from latentsync.hub.audio_encoders import describe, encoder_part, read_audio_encoder
 from latentsync.hub.folder import (
+    BASIS,
     CONFIG,
     DIFFUSERS_WEIGHTS,
     WEIGHTS,
@@ -189,9 +190,11 @@ def save_folder(
     if audio_encoder is not None:
         parts["audio_encoder"] = encoder_part(audio_encoder)
         settings = replace(settings, audio_encoder=describe(audio_encoder))
-    for name, critic in (("stable_syncnet", stable_syncnet), ("unisync", unisync)):
-        if critic is not None:
-            parts[name] = Part(critic.config, {WEIGHTS: critic.state_dict()})
+    if stable_syncnet is not None:
+        parts["stable_syncnet"] = Part(stable_syncnet.config, {WEIGHTS: stable_syncnet.state_dict()})
+    if unisync is not None:
+        basis = {} if unisync.basis is None else {BASIS: {"components": unisync.basis}}
+        parts["unisync"] = Part(unisync.config, {WEIGHTS: unisync.state_dict(), **basis})
     text = card if card is not None else plain_card(Path(path).name, parts, settings.resolution)
     return write_folder(Path(path), settings.as_json(), parts, text, dtype)
 

@@ -159,6 +159,9 @@ class UniSync(nn.Module):
         """
         super().__init__()
         self.config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+        self.basis: torch.Tensor | None = (
+            None  # (numbers, landmarks) that 3dmm's are of, where they are of a fitted one
+        )
         self.visual, self.audio = Visual(**self.config["visual"]), Audio(**self.config["audio"])
         channels, width = self.config["channels"], self.config["width"]
         self.visual_front = self._front(self.visual.kind, self.visual.shape[0])
