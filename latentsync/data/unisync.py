@@ -15,7 +15,7 @@ from latentsync.data.crops import ClipCrops
 from latentsync.data.pairs import Change, PairClip, pair_starts
 from latentsync.data.sampling import pixels
 from latentsync.models.stable_syncnet import VisualInput, lower_half
-from latentsync.models.unisync import FEATURE_ROWS, FRAMES, MEL_COLUMNS, Audio, Visual
+from latentsync.models.unisync import ALL_LEVELS, FEATURE_ROWS, FRAMES, MEL_COLUMNS, Audio, Visual
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 NO_ROWS = torch.zeros(0, 0, 0)
@@ -70,12 +70,13 @@ def heard_rows(rows: torch.Tensor, audio: Audio) -> torch.Tensor:
 
     Row 2 f is the first of frame f's window.
     """
-    levels = rows.shape[1]
-    if audio.level is not None and not -levels <= audio.level < levels:
+    levels, level = rows.shape[1], audio.level
+    if level != ALL_LEVELS and not (isinstance(level, int) and -levels <= level < levels):
         raise InputError(
-            f"audio.level is {audio.level} and the encoder has {levels} levels: give one of them, or null for all"
+            f"audio.level is {level!r} and the encoder has {levels} levels: give one of them by number, or "
+            f"{ALL_LEVELS!r}"
         )
-    taken = rows.flatten(1) if audio.level is None else rows[:, audio.level]
+    taken = rows[:, level] if isinstance(level, int) else rows.flatten(1)
     if taken.shape[1] != audio.width:
         raise InputError(
             f"the network listens to {audio.width} numbers a row ({audio.source}) and the encoder gives "

@@ -30,6 +30,7 @@ THRESHOLD = 0.5  # p_sync from which picture and sound count as of one moment
 PICTURES = ("rgb", "parsing")
 NUMBERS = ("landmarks", "3dmm")
 SOUNDS = ("mel", "features")
+ALL_LEVELS = "all"  # of a speech network, side by side
 
 Stride = int | Sequence[int]  # one number, or (height, width)
 
@@ -61,7 +62,7 @@ class Audio:
 
     kind: str = "mel"  # mel: SyncNet's | features: rows of a speech network at 50 a second
     width: int = MEL_BANDS  # bands, or numbers of a row
-    level: int | None = None  # which of the speech network's levels; None: all of them side by side
+    level: int | str = -1  # which of the speech network's levels; ALL_LEVELS: side by side
     source: str = "mel"  # what made it, for people
 
     @property

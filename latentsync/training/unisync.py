@@ -20,7 +20,7 @@ from latentsync.data.unisync import unisync_clip
 from latentsync.hub import Settings, load_audio_encoder, save_folder
 from latentsync.hub.audio_encoders import describe
 from latentsync.losses.unisync import MarginLoss
-from latentsync.models.unisync import Audio, UniSync, Visual
+from latentsync.models.unisync import ALL_LEVELS, Audio, UniSync, Visual
 from latentsync.models.unisync_shapes import check_network
 from latentsync.training.runner import Task
 from latentsync.training.sync_guard import StuckGuard
@@ -101,8 +101,8 @@ def network_config(config: DictConfig, made_by: Representation | None, encoder: 
     visual = Visual(kind, size=size) if made_by is None else Visual(kind, made_by.width, size, made_by.source)
     audio = Audio(config.audio.kind)
     if encoder is not None:
-        level = config.audio.level
-        width = encoder.width * (encoder.levels if level is None else 1)
+        level = -1 if config.audio.level is None else config.audio.level
+        width = encoder.width * (encoder.levels if level == ALL_LEVELS else 1)
         source = f"{describe(encoder)['type']} encoder {Path(config.audio.encoder).name}"
         audio = Audio(config.audio.kind, width, level, source)
     described |= {"visual": asdict(visual), "audio": asdict(audio)}
