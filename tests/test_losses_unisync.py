@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from models_tiny_unisync import tiny_unisync
 
-from latentsync.losses.unisync import MarginLoss, unisync_loss
+from latentsync.audio.mel import syncnet_mel
+from latentsync.data.unisync import mel_window, visual_window
+from latentsync.losses.unisync import MarginLoss, unisync_pixel_loss
 from latentsync.types import InputError
 
 shares = st.floats(0.001, 0.999)
@@ -81,12 +84,25 @@ def test_the_best_constant_answer() -> None:
     assert PRINTED.of_a_constant(0.2) < math.log(2) < STRICT.of_a_constant(0.2)
 
 
-def test_a_critic_wants_what_it_does_not_believe() -> None:
-    likely = torch.tensor([[1e-9, 0.5], [0.9, 1.0]], requires_grad=True)
-    loss = unisync_loss(likely)
-    torch.testing.assert_close(loss, -likely.detach().clamp(1e-6, 1 - 1e-6).log())
+def test_decoded_frames_are_judged_in_windows_of_five_with_their_own_sound() -> None:
+    network = tiny_unisync().requires_grad_(False)
+    frames, sound = torch.rand(2, 16, 3, 32, 32) * 2 - 1, 0.1 * torch.randn(2, 32_000)
+    mel = torch.stack([syncnet_mel(waveform.numpy())[None, :, 32:84] for waveform in sound])  # from frame 10 on
+    frames.requires_grad_()
+    loss = unisync_pixel_loss(network, frames, mel)
+    expected = torch.zeros(2)
+    for clip in range(2):
+        crops = ((frames[clip].detach() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        for first in (0, 5, 10):
+            shown = visual_window(crops[first : first + 5], network.visual)
+            heard = mel_window(sound[clip].numpy(), 10 + first)
+            expected[clip] -= network(shown[None], heard[None]).log()[0] / 3
+    torch.testing.assert_close(loss, expected, atol=2e-3, rtol=1e-2)  # crops are whole grey levels
     loss.sum().backward()
-    assert likely.grad is not None and likely.grad[0, 1] == pytest.approx(-2.0)
+    assert frames.grad is not None and frames.grad[:, :15, :, 16:].abs().sum(dim=(2, 3, 4)).min() > 0
+    assert frames.grad[:, 15].abs().sum() == 0 and frames.grad[..., :16, :].abs().sum() == 0
+    with pytest.raises(AssertionError, match="not frozen"):
+        unisync_pixel_loss(network.requires_grad_(True), frames, mel)
 
 
 @pytest.mark.parametrize("wrong", [{"form": "soft"}, {"same_speaker": 1.0}, {"cross_speaker": -0.1}])

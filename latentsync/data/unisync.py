@@ -14,12 +14,14 @@ from latentsync.audio.windows import centre_step, syncnet_start
 from latentsync.data.crops import ClipCrops
 from latentsync.data.pairs import Change, PairClip, pair_starts
 from latentsync.data.sampling import pixels
+from latentsync.data.sync_vectors import batches
 from latentsync.models.stable_syncnet import VisualInput, lower_half
-from latentsync.models.unisync import ALL_LEVELS, FEATURE_ROWS, FRAMES, MEL_COLUMNS, Audio, Visual
+from latentsync.models.unisync import ALL_LEVELS, FEATURE_ROWS, FRAMES, MEL_COLUMNS, Audio, UniSync, Visual
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 NO_ROWS = torch.zeros(0, 0, 0)
 WINDOW_SAMPLES = round(FRAMES / MODEL_FPS * AUDIO_SAMPLE_RATE)  # 0.2 s
+BATCH = 64  # windows at once
 LEAST_DISTANCE = 2  # frames; sound moved by one frame still fits
 
 Represent = Callable[[ClipCrops], np.ndarray]
@@ -138,3 +140,44 @@ def silent_windows(clip: ClipCrops, silence: float) -> np.ndarray:
     padded = np.pad(clip.waveform, (0, max(0, int(first[-1]) + WINDOW_SAMPLES - len(clip.waveform))))
     power = sliding_window_view(np.square(padded, dtype=np.float64), WINDOW_SAMPLES)[first].mean(axis=1)
     return np.sqrt(power) < silence
+
+
+class UniSyncVectors:
+    """What a network makes of every window of a clip; on the GPU where there is one."""
+
+    def __init__(self, network: UniSync, encode: Encode | None = None) -> None:
+        """encode: makes the features that the network listens to. InputError where it listens to some without one."""
+        if (network.audio.kind == "features") != (encode is not None):
+            told = "needs the encoder that made them" if encode is None else "needs no encoder"
+            raise InputError(f"this UniSync listens to {network.audio.kind} ({network.audio.source}) and {told}")
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network, self._encode = network.eval().to(self._device), encode
+
+    @torch.no_grad()
+    def seen(self, shown: np.ndarray) -> np.ndarray:
+        """shown: (f, ...) as `Represent` makes it -> (f - 4, d), a window from each frame on."""
+        visual, parts = self.network.visual, []
+        check_shown(shown, visual, "the clip")
+        for some in batches(range(len(shown) - FRAMES + 1), BATCH):
+            windows = torch.stack([visual_window(shown[at : at + FRAMES], visual) for at in some])
+            parts.append(self.network.see(windows.to(self._device)).cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def heard(self, waveform: np.ndarray, windows: int) -> np.ndarray:
+        """waveform: (samples,) at 16 kHz -> (windows, d), a window every 1/25 s from the first sample on.
+
+        After the sound's end zeros are heard, or the last row of the features.
+        """
+        rows = None if self._encode is None else heard_rows(self._encode(waveform), self.network.audio).float()
+        parts = []
+        for some in batches(range(windows), BATCH):
+            cut = [mel_window(waveform, at) if rows is None else _rows_at(rows, at) for at in some]
+            parts.append(self.network.hear(torch.stack(cut).to(self._device)).cpu().numpy())
+        return np.concatenate(parts)
+
+
+def _rows_at(rows: torch.Tensor, frame: int) -> torch.Tensor:
+    """(10, width): the features of the window from `frame` on."""
+    first = centre_step(frame / MODEL_FPS)
+    return rows[torch.arange(first, first + FEATURE_ROWS).clamp(max=len(rows) - 1)]

@@ -12,8 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 
 from latentsync.losses.sync import EDGE
+from latentsync.models.stable_syncnet import VisualInput, lower_half
+from latentsync.models.unisync import FRAMES, MEL_COLUMNS, UniSync
 from latentsync.types import InputError
 
 FORMS = ("printed", "strict", "bce")
@@ -63,7 +66,19 @@ class MarginLoss:
         return float((self.each(answers, ones, zeros) + negatives).min() / 2)
 
 
-def unisync_loss(likely: torch.Tensor) -> torch.Tensor:
-    """How little a frozen critic believes that windows are of one moment: -log p, (...) -> (...) float32."""
+def unisync_pixel_loss(critic: UniSync, pixel_values: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+    """How little a critic of RGB and mel believes decoded frames: -log p, with gradients to the frames; (b,) float32.
+
+    The mean over windows of 5 frames that follow one another from the first frame on; what is left over is not looked
+    at. Their sound begins every 16 columns exactly.
+
+    critic: frozen; pixel_values: (b, f, 3, h, w) whole crops of any size, about [-1, 1], f at least 5; mel: (b, 1, 80,
+    at least 16 f / 5) from `windows.syncnet_start` of the first frame on
+    """
+    assert not any(parameter.requires_grad for parameter in critic.parameters()), "the critic is not frozen"
+    windows = pixel_values.shape[1] // FRAMES
+    shown = rearrange(pixel_values[:, : windows * FRAMES], "b (n f) c h w -> (b n) f c h w", f=FRAMES)
+    heard = rearrange(mel[..., : windows * MEL_COLUMNS], "b c m (n t) -> (b n) c m t", t=MEL_COLUMNS)
+    likely = critic(lower_half(shown, VisualInput(frames=FRAMES, size=critic.visual.size)), heard)
     with torch.autocast(likely.device.type, enabled=False):
-        return -likely.float().clamp(EDGE, 1 - EDGE).log()
+        return rearrange(-likely.float().clamp(EDGE, 1 - EDGE).log(), "(b n) -> b n", n=windows).mean(dim=1)
