@@ -78,6 +78,11 @@ def _critics(files: Mapping[str, str]) -> dict[str, SyncCritic]:
         from latentsync.hub import load_stable_syncnet
 
         critics["stable_syncnet"] = StableSyncNetCritic(load_stable_syncnet(files["stable_syncnet"]))
+    if "unisync" in files:
+        from latentsync.evaluation.sync.unisync import UniSyncCritic
+        from latentsync.hub import load_unisync
+
+        critics["unisync"] = UniSyncCritic(load_unisync(files["unisync"]))
     return critics
 
 
