@@ -17,7 +17,7 @@ from scipy.signal import medfilt
 
 from latentsync.data.sampling import pixels
 from latentsync.data.sync_scores import minus_distance, shift_scores
-from latentsync.data.sync_vectors import StableVectors
+from latentsync.data.sync_vectors import BATCH, StableVectors
 from latentsync.evaluation.sync.critic import Talk
 from latentsync.evaluation.sync.judgement import judge
 from latentsync.evaluation.sync.protocols import lse
@@ -198,7 +198,7 @@ def test_no_more_pictures_are_held_of_a_longer_talk(frames: int) -> None:
     )
     SyncNetCritic(Brightness()).scores(watched)
     StableSyncNetCritic(_Loudness(VisualInput(size=32))).scores(watched)
-    assert max(most) < 30
+    assert max(most) <= 2 * BATCH  # one batch is read while the one before it is looked at
 
 
 def test_a_prepared_clip_is_a_talk_without_pictures() -> None:
