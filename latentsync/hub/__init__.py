@@ -11,6 +11,7 @@ from latentsync.hub.networks import (
     load_audio_encoder,
     load_stable_syncnet,
     load_unet,
+    load_unisync,
     load_vae,
     load_whisper,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "load_stable_syncnet",
     "load_syncnet",
     "load_unet",
+    "load_unisync",
     "load_vae",
     "load_whisper",
     "save_folder",

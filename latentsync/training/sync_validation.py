@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from latentsync.data.pairs import PairSampler, SyncClip
+from latentsync.data.pairs import Looked, PairBatch, PairClip, PairSampler
 from latentsync.data.sync_scores import PairScores, right_offsets, shift_scores
-from latentsync.losses.sync import cosine_bce, cosines
-from latentsync.models.stable_syncnet import VisualInput
+from latentsync.losses.sync import cosines
+
+PairLoss = Callable[[torch.Tensor, PairBatch], torch.Tensor]
+"""(cosines (b,), their pairs) -> the mean loss of a batch"""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,15 @@ class Scores(PairScores):
 
 
 @torch.no_grad()
-def pair_scores(network: torch.nn.Module, sampler: PairSampler, pairs: int, batch: int) -> Scores:
-    """Cosines of the sampler's first `pairs` pairs."""
+def pair_scores(network: torch.nn.Module, sampler: PairSampler[Any], pairs: int, batch: int, loss: PairLoss) -> Scores:
+    """Cosines of the sampler's first `pairs` pairs. network: (seen, heard) -> vectors of length 1 of both"""
     found, matches, losses = [], [], []
     for first in range(0, pairs, batch):
         drawn = sampler.batch(range(first, min(first + batch, pairs)))
         visual, audio = _vectors(network, drawn.images, drawn.mel)
-        visual, audio = visual[drawn.shown.to(visual.device)], audio[drawn.heard.to(visual.device)]
-        match = drawn.match.to(visual.device)
-        losses.append(cosine_bce(visual, audio, match).item() * len(match))
-        found.append(cosines(visual, audio).cpu().numpy())
+        likely = cosines(visual[drawn.shown.to(visual.device)], audio[drawn.heard.to(visual.device)]).cpu()
+        losses.append(loss(likely, drawn).item() * len(likely))
+        found.append(likely.numpy())
         matches.append(drawn.match.numpy() > 0)
     return Scores(np.concatenate(found), np.concatenate(matches), sum(losses) / pairs)
 
@@ -64,7 +66,7 @@ def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> n
 
 @torch.no_grad()
 def offset_curves(
-    network: torch.nn.Module, clips: Sequence[SyncClip], wanted: VisualInput, recipe: ValidationRecipe
+    network: torch.nn.Module, clips: Sequence[PairClip[Looked]], wanted: Looked, recipe: ValidationRecipe
 ) -> list[np.ndarray]:
     """`shifted_cosines` of each clip that is long enough, over its first run of windows."""
     curves = []
