@@ -11,14 +11,15 @@ from latentsync.data.synthetic import counterfactual, write_clip
 from latentsync.evaluation.items import Item, read_times
 from latentsync.media.reader import VideoReader
 
-SECONDS, SIZE = 2.4, 192
+SEED = 907  # of a person who is to say "finds remember", with three closures of the lips
+SECONDS, SIZE = 2.0, 192
 FPS = 25
 QUALITY = 13  # libx264's constant rate factor
 
 
-def write_triple(folder: Path, seed: int = 900) -> Path:
+def write_triple(folder: Path) -> Path:
     """source.mp4, speech.wav, truth.mp4, truth.json of one drawn person."""
-    counterfactual(seed, seconds=SECONDS, size=SIZE).write(folder)
+    counterfactual(SEED, seconds=SECONDS, size=SIZE).write(folder)
     return folder
 
 

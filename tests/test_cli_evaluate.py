@@ -11,8 +11,9 @@ import evaluation_material as material
 import pytest
 from cli_material import write_faceless_clip
 
-from latentsync.cli import main
+from latentsync.cli import build_parser, main
 from latentsync.cli.checked import CheckedPipeline, CheckFailed, Gate
+from latentsync.cli.settings import dub_settings
 from latentsync.evaluation import gate
 from latentsync.evaluation.gate import Limit, Verdict
 from latentsync.evaluation.instruments import Instruments
@@ -123,7 +124,8 @@ def test_a_checkpoint_is_measured_in_four_settings(dubbing_material, tmp_path, m
     first = content["items"][0]
     assert first["rows"]["dubbed"]["figures"]["cost_seconds"] == pytest.approx(6.0 / 1.2)
     assert first["seconds_a_second_by_stage"] == {"denoise": 2.5}
-    assert main(["evaluate", *flags, "--out", str(tmp_path)]) == 0
+    again = build_parser().parse_args(["evaluate", *flags, "--out", str(tmp_path)])
+    assert [item.setting for item in dub_settings(again)] == settings
     assert copying.asked == ["reconstruction.mp4", "cross.mp4", "silent.mp4", "noise.mp4"]  # none made twice
 
 

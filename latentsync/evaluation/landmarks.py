@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentsync.faces.lips import INNER_LIP, OUTER_LIP
 from latentsync.types import Frame
+
+if TYPE_CHECKING:
+    from latentsync.faces.detection import LandmarkDetector
 
 LANDMARKS = 478
 
@@ -56,13 +60,15 @@ def landmark_track(path: Path | str, *, seconds: float | None = None) -> Landmar
     return track_of(VideoReader(path).frames(), seconds=seconds)
 
 
-def track_of(frames: Iterable[Frame], *, seconds: float | None = None) -> LandmarkTrack:
-    """`landmark_track` of pictures in order, on whatever clock their times are."""
+def track_of(
+    frames: Iterable[Frame], *, seconds: float | None = None, detector: LandmarkDetector | None = None
+) -> LandmarkTrack:
+    """`landmark_track` of pictures in order, on whatever clock their times are; detector: None takes the default."""
     from latentsync.faces.detection import default_detector
     from latentsync.faces.tracking import SpeakerChooser, track
 
     chooser, rows, seen, times = SpeakerChooser(None), [], [], []
-    for shown, faces, _ in track(_shown(frames, seconds), default_detector()):
+    for shown, faces, _ in track(_shown(frames, seconds), detector or default_detector()):
         height, width = shown.frame.image.shape[:2]
         face = chooser.choose(faces, (width, height))
         rows.append(np.full((LANDMARKS, 2), np.nan) if face is None else face.landmarks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from latentsync.evaluation.clock import frames_at_25, rate_note
 from latentsync.evaluation.items import NOISE, SILENT, Item
 from latentsync.evaluation.landmarks import LandmarkTrack, track_of
 from latentsync.evaluation.mouths import MouthTrack
+from latentsync.faces.detection import LandmarkDetector, default_detector
 from latentsync.types import AUDIO_SAMPLE_RATE, Frame, InputError, VideoInfo
 
 LENGTHS_ALIKE = 0.2  # seconds by which the lengths of files may differ without a word
@@ -31,11 +33,15 @@ class Material:
     _mouths: dict[Path, MouthTrack] = field(default_factory=dict)
     _sounds: dict[Path, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def _detector(self) -> LandmarkDetector:
+        return default_detector()
+
     def track(self, path: Path) -> LandmarkTrack:
         """Landmarks of the largest face, one row a tick of 1/25 s. InputError: no video, or no face in it."""
         if path not in self._tracks:
             self._note_rate(path)
-            found = track_of(self.frames(path))
+            found = track_of(self.frames(path), detector=self._detector)
             if found.seen.sum() < MIN_FRAMES:
                 raise InputError(
                     f"'{path}' shows a face in {int(found.seen.sum())} of {len(found.times)} frames, too few to be "

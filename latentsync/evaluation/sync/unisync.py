@@ -50,7 +50,7 @@ def _representation(network: UniSync) -> Representation | None:
     found = representation(visual.kind, visual.size, None, None, ()) if visual.kind != "3dmm" else None
     if found is None or found.source != visual.source:
         raise InputError(
-            f"this UniSync looks at {visual.kind} made by {visual.source}, which is not there to judge files with: give "
+            f"this UniSync looks at {visual.kind} made by {visual.source}, which cannot be made of a file here: give "
             "one of rgb, of landmarks, or of what is made of landmarks"
         )
     return found
