@@ -10,10 +10,18 @@ import torch
 
 from latentsync.data.synthetic.phonemes import BILABIALS, LEXICON
 from latentsync.evaluation.families import articulation, stability
-from latentsync.evaluation.families.distribution import frechet_distance
+from latentsync.evaluation.families.distribution import (
+    NO_TORCHMETRICS,
+    Distributions,
+    FaceFeatures,
+    frechet_distance,
+)
+from latentsync.evaluation.families.pictures import Moment
 from latentsync.evaluation.families.quality import SSIM_REACH, ssim
+from latentsync.evaluation.instruments import load_instruments
 from latentsync.evaluation.items import Said, read_times
 from latentsync.evaluation.quality import psnr
+from latentsync.evaluation.registry import Missing
 from latentsync.pipelines.windows import WindowPlanner
 from latentsync.types import InputError
 
@@ -142,3 +150,72 @@ def test_another_colour_inside_the_border_is_measured_and_a_moved_jaw_is_not() -
     moved[150:, 100:112] = 20
     assert stability.border_shift(moved, image, points)[0] < 1
     assert stability.border_shift(image, image, np.full((478, 2), np.nan)) == []
+
+
+class Flat(torch.nn.Module):
+    """Features of pictures: their mean colours."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        assert pictures.dtype == torch.uint8 and pictures.shape[1:] == (3, 256, 256)
+        return pictures.float().mean(dim=(2, 3))
+
+
+class Moving(torch.nn.Module):
+    """Features of videos of 16 frames."""
+
+    frames, size = 16, 32
+
+    def forward(self, videos: torch.Tensor) -> torch.Tensor:
+        assert videos.shape == (1, 16, 3, 32, 32) and videos.min() >= 0 and videos.max() <= 1
+        return videos.mean(dim=(3, 4)).flatten(1)
+
+
+def test_faces_are_gathered_by_row_and_windows_end_where_the_face_is_lost() -> None:
+    from pipelines_tiny import landmarks
+
+    from latentsync.faces.alignment import anchor_points
+
+    anchors = np.tile(anchor_points(landmarks((48.0, 40.0), 0.5)), (50, 1, 1))
+    anchors[20] = np.nan
+    mouths = SimpleNamespace(times=np.zeros(50), anchors=anchors)
+    row = SimpleNamespace(right=None, source="talk.mp4", material=SimpleNamespace(mouths=lambda path: mouths))
+    found = Distributions(Flat(), Moving())  # type: ignore[arg-type]
+    watcher = FaceFeatures(row, "cross dubbed", found)  # type: ignore[arg-type]
+    rng = np.random.default_rng(3)
+    for index in range(50):
+        made, source = rng.integers(0, 256, (2, 80, 96, 3), np.uint8)
+        watcher.add(Moment(index, made, source, None))
+    pictures, windows = found.pictures["cross dubbed"], found.windows["cross dubbed"]
+    assert len(pictures.made) == len(pictures.real) == 9  # every fifth of 50 but the lost one
+    assert len(windows.made) == len(windows.real) == 2  # frames 0 to 15 and 21 to 36
+    figures = found.figures("cross dubbed")
+    for figure in figures.values():
+        assert figure == Missing(NO_TORCHMETRICS) or figure > 0
+    empty = Distributions(None, None).figures("cross dubbed")
+    assert empty["fid"].reason == "give --fid-weights" and "VideoMAE" in empty["fvd"].reason
+
+
+def test_a_network_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match="belong together"):
+        load_instruments({"lpips_backbone": "vgg16.pth", "lpips_heads": None})
+    with pytest.raises(InputError, match=r"gone\.pth' is not a file"):
+        load_instruments({"fid_weights": "gone.pth"})
+    with pytest.raises(InputError, match=r"gone\.ckpt do not exist"):
+        load_instruments({"identity_weights": "gone.ckpt"})
+
+
+def test_the_face_of_another_person_is_less_alike(weights_dir, clips_dir) -> None:
+    """Two moments of one person against two people, by the network that measures."""
+    pytest.importorskip("mediapipe")
+    from itertools import islice
+
+    from latentsync.evaluation.landmarks import track_of
+    from latentsync.faces.identity import IdentityEmbedder
+    from latentsync.media.reader import VideoReader
+
+    embedder, faces = IdentityEmbedder(weights_dir / "mobilefacenet_pytorch_068.ckpt"), []
+    for name in ("grid_s1/bbaf3s.mp4", "grid_lrwp9a.mpg"):
+        frames = list(islice(VideoReader(clips_dir / name).frames(), 12))
+        track = track_of(frames)
+        faces.append([embedder.embed(frames[at].image, track.landmarks[at]) for at in (0, 10)])
+    assert faces[0][0] @ faces[0][1] > 0.8 > 0.4 > abs(faces[0][0] @ faces[1][0])

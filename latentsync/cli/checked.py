@@ -57,11 +57,16 @@ class CheckedPipeline:
         """Dub until a seed passes, from the one that was given on; if none does, the least bad dub is kept.
 
         The verdict is added to the report as `check`, with every attempt.
-        raises: CheckFailed that says why, after `out` was written; InputError as `DubbingPipeline.dub`
+        raises: CheckFailed that says why, after `out` was written; InputError as `DubbingPipeline.dub`, and for a face
+        chosen by a photo, which measuring cannot find again
         """
         from latentsync.evaluation.gate import check
         from latentsync.evaluation.items import Item
+        from latentsync.faces.tracking import parse_face
 
+        if options.get("face_photo") is not None:
+            raise InputError("--check cannot tell which face a photo chose: choose it by --face INDEX or X,Y")
+        face = parse_face(options.get("face"))
         out, first = Path(out), options.pop("seed", 0)
         report_file = None if options.get("report") is None else Path(options["report"])
         files = [path for path in (out, report_file) if path is not None]
@@ -70,7 +75,7 @@ class CheckedPipeline:
         for seed in range(first, first + self.gate.retries + 1):
             with _aside(files if tried else []) as keep_new:
                 made = self.pipeline.dub(video, audio, out, seed=seed, **options)
-                item = Item(out, audio=Path(audio), source=Path(video))
+                item = Item(out, audio=Path(audio), source=Path(video), face=face)
                 tried.append((seed, check(item, self.gate.limits, self.gate.instruments), made))
                 if tried[-1][1].badness <= tried[best][1].badness:
                     best = len(tried) - 1

@@ -22,7 +22,11 @@ a line of dubs.jsonl (paths from the file's own folder; only `dubbed` is needed)
 """
 FAILED = 1  # exit status when some dubs could not be measured
 DUB_FILES, TIMES = ("audio", "source", "truth", "dub_report"), ("phonemes", "words")
-BELONGS = {"dubbed": (*DUB_FILES, *TIMES), "manifest": (), "checkpoint": ("video", "audio")}  # to what is measured
+BELONGS = {
+    "dubbed": (*DUB_FILES, *TIMES, "face"),
+    "manifest": (),
+    "checkpoint": ("video", "audio"),
+}  # to what is measured
 CRITICS = ("syncnet", "stable_syncnet", "unisync")
 
 
@@ -43,6 +47,7 @@ def _add_dub(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--truth", metavar="PATH", help="the right answer, picture by picture")
     group.add_argument("--phonemes", metavar="PATH", help="JSON: [[sound, start, stop], ...] in seconds, ARPAbet")
     group.add_argument("--words", metavar="PATH", help="the same of words, or an .align file")
+    group.add_argument("--face", metavar="INDEX|X,Y", help="whose mouth was dubbed, as for `latentsync dub`")
     group.add_argument("--dub-report", metavar="PATH", help="JSON that `latentsync dub --report` wrote")
 
 
@@ -121,6 +126,7 @@ def _told(arguments: argparse.Namespace) -> frozenset[str]:
 
 def _items(arguments: argparse.Namespace) -> list[Item]:
     from latentsync.evaluation.items import Item, read_items, read_times
+    from latentsync.faces.tracking import parse_face
 
     if arguments.manifest is not None:
         return read_items(Path(arguments.manifest))
@@ -130,4 +136,4 @@ def _items(arguments: argparse.Namespace) -> list[Item]:
         return dub_settings(arguments)
     given = {name: Path(value) for name in (*DUB_FILES, *TIMES) if (value := getattr(arguments, name)) is not None}
     values = {name: read_times(path) if name in TIMES else path for name, path in given.items()}
-    return [Item(Path(arguments.dubbed), **values)]  # type: ignore[arg-type]
+    return [Item(Path(arguments.dubbed), face=parse_face(arguments.face), **values)]  # type: ignore[arg-type]

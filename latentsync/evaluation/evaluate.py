@@ -91,7 +91,7 @@ def evaluate(items: Iterable[Item], instruments: Instruments | None = None) -> E
 
 def measure_item(item: Item, instruments: Instruments, distributions: Distributions) -> Measured:
     """The rows of one item. InputError: no face in the dub, no sound, a file that cannot be read."""
-    material = Material()
+    material = Material(item)
     takes = takes_of(item, material)
     note_lengths(takes[DUB])
     report = None if item.dub_report is None else cost.read_report(item.dub_report)

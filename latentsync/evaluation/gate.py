@@ -99,7 +99,7 @@ def read_limits(name: str = LIMITS) -> dict[str, Limit]:
 
 def check(item: Item, limits: Mapping[str, Limit], instruments: Instruments | None = None) -> Verdict:
     """Measure one dub and compare it with the limits. instruments: a face recognition network, where one is there."""
-    instruments, material = instruments or Instruments(), Material()
+    instruments, material = instruments or Instruments(), Material(item)
     try:
         take = takes_of(item, material)[DUB]
         heard = sync.measure(take, instruments.critics)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.config import unknown_key
+from latentsync.faces.tracking import FaceChoice, parse_face
 from latentsync.types import InputError
 
 FILES = ("dubbed", "audio", "source", "truth", "dub_report")
@@ -31,7 +32,8 @@ class Said:
 @dataclass(frozen=True)
 class Item:
     """One dub. `audio`: what it was to speak, None: its own sound; `source`: what was dubbed; `truth`: the right
-    answer, pixel by pixel; `dub_report`: JSON that `latentsync dub --report` wrote; `setting`: one of SETTINGS."""
+    answer, pixel by pixel; `dub_report`: JSON that `latentsync dub --report` wrote; `face`: whose mouth was dubbed, a
+    place by size (None: the largest) or a point (x, y) px; `setting`: one of SETTINGS."""
 
     dubbed: Path
     audio: Path | None = None
@@ -40,6 +42,7 @@ class Item:
     dub_report: Path | None = None
     phonemes: tuple[Said, ...] = ()
     words: tuple[Said, ...] = ()
+    face: FaceChoice = None
     setting: str = DUBBED
     name: str = ""
 
@@ -51,6 +54,7 @@ class Item:
             if path is not None and not Path(path).is_file():
                 raise InputError(f"the {field.replace('_', ' ')} '{path}' is not a file; check its path.")
         object.__setattr__(self, "name", self.name or self.dubbed.stem)
+        object.__setattr__(self, "face", parse_face(self.face))
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from latentsync.types import Frame
 
 if TYPE_CHECKING:
     from latentsync.faces.detection import LandmarkDetector
+    from latentsync.faces.tracking import FaceChoice
 
 LANDMARKS = 478
 
@@ -61,13 +62,18 @@ def landmark_track(path: Path | str, *, seconds: float | None = None) -> Landmar
 
 
 def track_of(
-    frames: Iterable[Frame], *, seconds: float | None = None, detector: LandmarkDetector | None = None
+    frames: Iterable[Frame],
+    *,
+    seconds: float | None = None,
+    detector: LandmarkDetector | None = None,
+    face: FaceChoice = None,
 ) -> LandmarkTrack:
-    """`landmark_track` of pictures in order, on whatever clock their times are; detector: None takes the default."""
+    """`landmark_track` of pictures in order, on whatever clock their times are; detector: None takes the default;
+    face: whose landmarks, None the largest's, see `faces.tracking.SpeakerChooser`."""
     from latentsync.faces.detection import default_detector
     from latentsync.faces.tracking import SpeakerChooser, track
 
-    chooser, rows, seen, times = SpeakerChooser(None), [], [], []
+    chooser, rows, seen, times = SpeakerChooser(face), [], [], []
     for shown, faces, _ in track(_shown(frames, seconds), detector or default_detector()):
         height, width = shown.frame.image.shape[:2]
         face = chooser.choose(faces, (width, height))

@@ -25,8 +25,9 @@ LENGTHS_ALIKE = 0.2  # seconds by which the lengths of files may differ without 
 
 @dataclass
 class Material:
-    """What was found out about files so far. Notes tell a reader of the results what was odd about them."""
+    """What was found out about the files of an item so far. Notes tell a reader of the results what was odd."""
 
+    item: Item
     ticks: int | None = None  # of 1/25 s that are looked at: as many as the dub has
     notes: list[str] = field(default_factory=list)
     _tracks: dict[Path, LandmarkTrack] = field(default_factory=dict)
@@ -38,10 +39,14 @@ class Material:
         return default_detector()
 
     def track(self, path: Path) -> LandmarkTrack:
-        """Landmarks of the largest face, one row a tick of 1/25 s. InputError: no video, or no face in it."""
+        """Landmarks of the face that was dubbed, in other files of the largest, one row a tick of 1/25 s.
+
+        InputError: no video, or hardly a face in it.
+        """
         if path not in self._tracks:
             self._note_rate(path)
-            found = track_of(self.frames(path), detector=self._detector)
+            face = self.item.face if path in (self.item.dubbed, self.item.source, self.item.truth) else None
+            found = track_of(self.frames(path), detector=self._detector, face=face)
             if found.seen.sum() < MIN_FRAMES:
                 raise InputError(
                     f"'{path}' shows a face in {int(found.seen.sum())} of {len(found.times)} frames, too few to be "
