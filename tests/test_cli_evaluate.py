@@ -67,7 +67,7 @@ def test_a_manifest_is_measured_and_names_what_it_leaves_out(dubbing_material, t
     assert main(["evaluate", "--manifest", str(manifest), "--out", str(out)]) == 1
     content = json.loads((out / "evaluation.json").read_text())
     assert [item["name"] for item in content["items"]] == [video.stem]
-    assert "shows a face in 0 of 12 frames" in content["left_out"]["nobody (dubbed)"]
+    assert "shows a face in 0 of 12 frames" in content["left_out"]["nobody (as given)"]
     figures = content["items"][0]["rows"]["dubbed"]["figures"]
     assert figures["psnr_mouth"] == 100 and "closed_lips" in figures
     assert (out / "evaluation.md").read_text() in capsys.readouterr().out

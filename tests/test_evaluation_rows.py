@@ -183,4 +183,4 @@ def test_what_cannot_be_measured_is_one_sentence(triple: Path, items: list[Item]
         Item(nobody, audio=tmp_path / "new.wav")
     found = evaluate([make.item(triple, nobody), items[0]])
     assert [one.item.name for one in found.measured] == ["copy"]
-    assert "0 of 20 frames" in found.errors["nobody (dubbed)"]
+    assert "0 of 20 frames" in found.errors["nobody (as given)"]

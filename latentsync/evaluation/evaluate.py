@@ -15,7 +15,7 @@ from latentsync.evaluation.families.pictures import watch
 from latentsync.evaluation.families.quality import PictureQuality
 from latentsync.evaluation.families.stability import Stability
 from latentsync.evaluation.instruments import Instruments
-from latentsync.evaluation.items import DUBBED, RECONSTRUCTION, SETTINGS, SILENT, Item
+from latentsync.evaluation.items import GIVEN, RECONSTRUCTION, SETTINGS, SILENT, Item
 from latentsync.evaluation.material import Material, Take, note_lengths
 from latentsync.evaluation.registry import METRICS, POOLED, Figures, Missing
 from latentsync.evaluation.timing import offset_between
@@ -141,7 +141,7 @@ def takes_of(item: Item, material: Material) -> dict[str, Take]:
     own = is_own_audio(item, audio, material)
     right = item.truth or (item.source if own else None)
     speaker = right or _speaker(audio, item, material)
-    if own and item.setting == DUBBED:
+    if own and item.setting == GIVEN:
         item = replace(item, setting=RECONSTRUCTION)
     takes = {DUB: Take(DUB, item, item.dubbed, audio, item.source, right, speaker, material)}
     if item.source is not None:

@@ -14,8 +14,8 @@ from latentsync.types import InputError
 
 FILES = ("dubbed", "audio", "source", "truth", "dub_report")
 TIMES = ("phonemes", "words")
-SETTINGS = ("dubbed", "reconstruction", "cross", "silent audio", "noise")
-DUBBED, RECONSTRUCTION, CROSS, SILENT, NOISE = SETTINGS
+SETTINGS = ("as given", "reconstruction", "cross", "silent audio", "noise")
+GIVEN, RECONSTRUCTION, CROSS, SILENT, NOISE = SETTINGS
 ALIGN = ".align"  # GRID's alignment files: start, stop and word a line
 ALIGN_RATE = 25_000  # ticks a second in them
 
@@ -43,7 +43,7 @@ class Item:
     phonemes: tuple[Said, ...] = ()
     words: tuple[Said, ...] = ()
     face: FaceChoice = None
-    setting: str = DUBBED
+    setting: str = GIVEN
     name: str = ""
 
     def __post_init__(self) -> None:

@@ -45,7 +45,7 @@ def draw_gaps(one: Measured, worst: Mapping[int, str]) -> bytes:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("lip gap, % of the face")
-    axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, ncols=3, fontsize=8)
     return _png(figure)
 
 

@@ -60,16 +60,18 @@ def _unlike_the_sound(take: Take) -> np.ndarray:
 
 
 def draw_moments(one: Measured, ticks: Sequence[int]) -> list[bytes]:
-    """A JPEG of every tick, in order: the mouth in the dub, in the source, and in the right answer where they are."""
+    """A JPEG of every tick, in order: the mouth in the dub, in the source, and in the right answer where they are, all
+    in one frame where the head is in the same place in them."""
     take = one.takes[DUB]
     videos = list(dict.fromkeys(path for path in (take.video, take.source, take.right) if path is not None))
-    pictures = [_pictures(take, path, ticks) for path in videos]
+    sizes = {(info.width, info.height) for info in map(take.material.info, videos)}
+    pictures = [_pictures(take, path, ticks, videos[-1] if len(sizes) == 1 else path) for path in videos]
     return [_jpeg(side_by_side([shown[tick] for shown in pictures if tick in shown])) for tick in ticks]
 
 
-def _pictures(take: Take, path: Path, ticks: Sequence[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """{tick: (picture, mouth box)} of a video."""
-    boxes = take.material.mouths(path).boxes
+def _pictures(take: Take, path: Path, ticks: Sequence[int], framed: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """{tick: (picture, mouth box)} of a video; framed: the video whose box it is."""
+    boxes = take.material.mouths(framed).boxes
     wanted, last = set(ticks), max(ticks, default=-1)
     found = {}
     for frame in take.material.frames(path):
