@@ -1,4 +1,4 @@
-"""Critics on talks whose truth is known: SyncNet's crop and stream, StableSyncNet of pixels and of latents."""
+"""Critics on talks whose truth is known: SyncNet's crop and stream, StableSyncNet of pixels and latents, UniSync."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ import pytest
 import torch
 from data_talkers import talker
 from evaluation_talks import talk
+from models_tiny_unisync import tiny_unisync
 from models_tiny_vae import tiny_vae
 from safetensors.numpy import load_file
 from scipy.signal import medfilt
 
+from latentsync.data.representations import LandmarkBasis, representation
 from latentsync.data.sampling import pixels
 from latentsync.data.sync_scores import minus_distance, shift_scores
 from latentsync.data.sync_vectors import BATCH, StableVectors
+from latentsync.data.unisync import unisync_clip
 from latentsync.evaluation.sync.critic import Talk
 from latentsync.evaluation.sync.judgement import judge
 from latentsync.evaluation.sync.protocols import lse
 from latentsync.evaluation.sync.stable_syncnet import StableSyncNetCritic
 from latentsync.evaluation.sync.syncnet import SyncNetCritic, face_crops, hear, see
 from latentsync.evaluation.sync.talks import prepared_talk
+from latentsync.evaluation.sync.unisync import UniSyncCritic
 from latentsync.hub import load_syncnet
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput, lower_half
+from latentsync.models.unisync import Audio, Visual
 from latentsync.types import InputError
 
 
@@ -213,3 +218,56 @@ def test_a_prepared_clip_is_a_talk_without_pictures() -> None:
     landmarks[7] = np.nan
     with pytest.raises(InputError, match="lacks a face in places"):
         prepared_talk(replace(clip, landmarks=landmarks))
+
+
+class _LoudUniSync(torch.nn.Module):
+    """Stands in for UniSync of colours and mel: the brightness of five pictures against the level of their sound."""
+
+    visual, audio, basis = Visual(size=32), Audio(), None
+
+    def see(self, visual: torch.Tensor) -> torch.Tensor:
+        assert visual.shape[1:] == self.visual.shape
+        return Brightness.unit(visual.unflatten(1, (5, 3)).mean(dim=(2, 3, 4)))
+
+    def hear(self, sound: torch.Tensor) -> torch.Tensor:
+        assert sound.shape[1:] == (1, 80, 16)
+        return Brightness.unit(torch.nn.functional.interpolate(sound.mean(dim=2), 5, mode="linear"))[:, 0]
+
+
+@pytest.mark.parametrize("late", [-13, 0, 6])
+def test_unisync_finds_sound_that_was_moved(late: int) -> None:
+    critic = UniSyncCritic(_LoudUniSync())  # type: ignore[arg-type]
+    assert critic.scores(talk(1)).shape == (60 - 4, 31)
+    found = judge(critic, [talk(1).shifted(late)])
+    assert found.offset == late and found.accuracy is not None
+    assert judge(critic, [talk(1)]).in_step > 0.5 > judge(critic, [talk(1).with_sound(talk(2).waveform)]).in_step
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["rgb", "landmarks", "parsing", "3dmm"])
+def test_unisync_judges_what_it_was_trained_on(kind: str) -> None:
+    people = [talker(seed, frames=80, size=64) for seed in range(3)]
+    made_by = representation(kind, 32, None, None, people)
+    told = {"kind": kind} if made_by is None else {"kind": kind, "width": made_by.width, "source": made_by.source}
+    network = tiny_unisync(visual=told)
+    if isinstance(made_by, LandmarkBasis):
+        network.basis = torch.from_numpy(made_by.components)
+    critic, clip = UniSyncCritic(network), people[0]
+    shown = clip.crops if made_by is None else made_by.make(clip)
+    cut = unisync_clip(clip, network.visual, network.audio, represent=lambda _: shown)
+    found = critic.scores(prepared_talk(clip))
+    assert len(found) == 76
+    for start in (0, 60, 70):  # the last lies in the second run of pictures
+        one = network(cut.images(start, network.visual, None)[None], cut.mel(start)[None])
+        assert found[start, 15] == pytest.approx(float(one), abs=1e-4)
+
+
+def test_unisync_is_not_given_other_than_it_was_trained_on() -> None:
+    other = tiny_unisync(visual={"kind": "parsing", "width": 12, "source": "a network"})
+    with pytest.raises(InputError, match=r"parsing \(a network\), and what is given makes drawn from the landmarks"):
+        UniSyncCritic(other)
+    shapes = tiny_unisync(visual={"kind": "3dmm", "width": 58, "source": "52 blendshapes"})
+    with pytest.raises(InputError, match="looks at 52 blendshapes: give the landmarker"):
+        UniSyncCritic(shapes)
+    with pytest.raises(InputError, match="needs the encoder that made them"):
+        UniSyncCritic(tiny_unisync(audio={"kind": "features", "width": 8}))
