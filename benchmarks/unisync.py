@@ -38,7 +38,7 @@ EMBEDDED = "embedded"
 PRETRAINED = """ The embedded checkpoint's mel encoder
   was trained to tell the shape of the lips, on the drawn people 0 to 99 and on some of the recorded speakers that are
   held out here, never on the new drawn people: that it knows mouths, and these voices, is help that HuBERT had not."""
-CAUTIONS = """- No network here is a published one, and no random weights stand for a trained one: "features" are those of a
+CAUTIONS = """- No network here is a published one, and no random weights stand for a trained one: "features" are of a
   {encoder}.{pretrained}
 - A parsing map that is drawn from the landmarks is not independent of them: it holds less than they do, and a
   difference between the two is one of form, not of content.
@@ -160,14 +160,15 @@ class Sweep:
         drawn_curves = reports.curves(self.trainer.folder, seeds)
         reports.picture(drawn_curves, common.RESULTS / f"{name}.png")
         order, values = reports.ordering(found)
-        encoder = sources.get("features", "a speech encoder")
+        encoder = sources.get("features", "speech encoder")
+        cautions = CAUTIONS.format(encoder=encoder, pretrained=PRETRAINED if plan.encoder == EMBEDDED else "")
         margins, shares = reports.variants()
         text = (
             f"# UniSync at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}\n\n"
             f"`{CONFIG}`, {plan.steps} updates of each, at most {plan.minutes:g} minutes on two cores; seeds "
             f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. No speaker is in training and in a "
             f"table. {reports.CHANCE}\n\n{common.table(('representation', 'made by'), sources.items())}\n"
-            f"{CAUTIONS.format(encoder=encoder, pretrained=PRETRAINED if plan.encoder == EMBEDDED else '')}\n\n## The eight pairs\n\n"
+            f"{cautions}\n\n## The eight pairs\n\n"
             f"{reports.both_protocols(found, reports.titles(PAIRS, {'features': encoder}))}\n"
             f"## The ordering beside the paper's\n\n{order}\n## Margins, on {BASE}\n\n"
             f"{reports.both_protocols(found, margins)}\n## Share of cross-speaker negatives, on {BASE}\n\n"

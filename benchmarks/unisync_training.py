@@ -12,7 +12,7 @@ from typing import Any
 import common
 import numpy as np
 from articulation import UNSEEN, UNSYNCED
-from claims_training import GRID_EVERY, at_model_rate, capped, spread_out
+from claims_training import GRID_EVERY, at_model_rate, capped, speaker_of, spread_out
 from omegaconf import DictConfig
 from stable_syncnet import drawn, prepared, shrunk
 
@@ -36,7 +36,6 @@ CONFIG = "unisync_small"
 VISUALS, AUDIOS = ("rgb", "3dmm", "landmarks", "parsing"), ("features", "mel")  # in the paper's order
 NEW_PEOPLE = range(2000, 2016)  # drawn for these tests alone; the common set has 0 to 99
 HELD_OUT_EVERY, HELD_OUT_FIRST = 3, 2  # of the recorded speakers, in order of their names
-GRID_SPEAKER = "grid_s1"
 DRAWN, RECORDED = "drawn", "recorded"
 FEW, FEW_HELD_OUT = 10, 2  # clips of a run that is only timed
 VALIDATIONS = 5  # of each run
@@ -84,7 +83,7 @@ class Material:
         for clip in filter(at_model_rate, load_folder(self.crops, leave_out=frozenset([*UNSEEN, *common.held_out()]))):
             sentence = "_" not in clip.name
             sentences += sentence
-            speaker = GRID_SPEAKER if sentence else people.get(clip.name, drawn_speaker(clip.name))
+            speaker = people.get(clip.name, speaker_of(clip.name))
             if speaker not in held and (not sentence or sentences % GRID_EVERY == 0):
                 clips.append(replace(capped(clip), speaker=speaker))
         return clips
@@ -96,7 +95,7 @@ class Material:
         people, held = recorded_speakers(), set(held_out_speakers())
         real = [clip for clip in load_folder(self.crops) if people.get(clip.name) in held and at_model_rate(clip)]
         return {
-            DRAWN: [replace(clip, speaker=drawn_speaker(clip.name)) for clip in new],
+            DRAWN: [replace(clip, speaker=speaker_of(clip.name)) for clip in new],
             RECORDED: [replace(capped(clip), speaker=people[clip.name]) for clip in real],
         }
 
@@ -109,11 +108,6 @@ class Material:
         if clip.name not in self._small:
             self._small[clip.name] = shrunk(clip, size)
         return self._small[clip.name]
-
-
-def drawn_speaker(name: str) -> str:
-    """`synth_003_1` -> `synth_003`."""
-    return name.rpartition("_")[0]
 
 
 def recorded_speakers() -> dict[str, str]:
@@ -193,12 +187,12 @@ class Trainer:
         return export
 
     def _task(self, config: DictConfig) -> tuple[Any, str]:
-        training, held_out = (
-            self.material.training,
-            [clip for group in self.material.held_out.values() for clip in group],
-        )
+        training = self.material.training
         if self.few:
-            training, held_out = spread_out(training, FEW), spread_out(held_out, FEW_HELD_OUT)
+            training = spread_out(training, FEW + FEW_HELD_OUT)
+            training, held_out = training[FEW_HELD_OUT:], training[:FEW_HELD_OUT]
+        else:
+            held_out = [clip for group in self.material.held_out.values() for clip in group]
         if config.visual.kind == "rgb":
             size = config.visual.size
             training, held_out = ([self.material.small(clip, size) for clip in some] for some in (training, held_out))
