@@ -174,10 +174,10 @@ def test_vectors_of_a_whole_clip_are_those_of_its_windows() -> None:
             window = visual_window(clip.crops[start : start + 5], network.visual)
             likely = network(window[None], mel_window(audio, start)[None])
             assert float(likely) == pytest.approx(float(seen[start] @ heard[start]), abs=1e-5)
-    late = np.concatenate([np.zeros(4 * SAMPLES, np.float32), audio])[: len(audio)]
+    late = np.concatenate([np.zeros(5 * SAMPLES, np.float32), audio])[: len(audio)]  # 5 frames are 16 columns
     moved = vectors.heard(late, len(clip) - 4)
-    np.testing.assert_allclose(moved[4:], heard[:-4], atol=2e-2)  # 4 frames are 12.8 columns: not a whole number
-    found = shift_scores(heard, moved, 15)  # a critic that hears both: sound 4 frames late is found there
-    assert np.median(offsets(found)) == 4
+    np.testing.assert_allclose(moved[6:], heard[1:-5], atol=1e-4)
+    found = shift_scores(heard, moved, 15)  # a critic that hears both: sound 5 frames late is found there
+    assert np.median(offsets(found)) == 5
     with pytest.raises(InputError, match="needs the encoder that made them"):
         UniSyncVectors(tiny_unisync(audio={"kind": "features", "width": 8}))
