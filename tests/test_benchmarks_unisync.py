@@ -95,9 +95,10 @@ def test_the_grid_is_the_issues() -> None:
     assert {cell.share for cell in training.CELLS.values()} == {0, 0.2, 0.5}
     assert {cell.visual for cell in training.PAIRS.values()} == {"rgb", "3dmm", "landmarks", "parsing"}
     trainer = training.Trainer(Path("runs"), training.Material(Path("c"), Path("w")), "embedded", None, None)
-    config = trainer.config("share_5", 2, 100)
-    assert (config.pairs.cross_speaker, config.audio.encoder, config.run.seed, config.run.steps) == (
-        0.5,
+    config = trainer.config("features_3dmm", 2, 100)
+    assert trainer.config("share_5", 1, 9).pairs.cross_speaker == 0.5
+    assert (config.visual.kind, config.audio.encoder, config.run.seed, config.run.steps) == (
+        "3dmm",
         "embedded",
         2,
         100,
@@ -142,7 +143,7 @@ def test_the_ordering_is_told_as_it_is() -> None:
 def test_tables_give_mean_and_spread_and_keep_the_protocols_apart() -> None:
     import unisync_report as reports
 
-    found = reports.Found(rows({"features_rgb": 80.0, "share_0": 70.0}), [1, 2, 3])
+    found = reports.Found(rows({reports.BASE: 80.0, "share_0": 70.0}), [1, 2, 3])
     margins, shares = reports.variants()
     text = reports.both_protocols(found, shares)
     assert "| 0.2 of the negatives | 3 | 80.0 ± 1.0 | 80.0 ± 1.0 |" in text and "share_5" not in text
