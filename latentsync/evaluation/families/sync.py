@@ -17,9 +17,8 @@ from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import SPEECH_MOUTH, Figure, Figures, Missing, known
 from latentsync.evaluation.sync.critic import MAX_SHIFT, PICTURE_SAMPLES, SyncCritic, Talk
 from latentsync.evaluation.sync.protocols import lse
-from latentsync.evaluation.sync.talks import SHORTEST
+from latentsync.evaluation.sync.talks import SHORTEST, talk_of
 from latentsync.evaluation.timing import mouth_offset, offset_between
-from latentsync.faces.alignment import Aligner, anchor_points, crop
 from latentsync.faces.tracking import FURTHEST_STEP
 from latentsync.types import MODEL_FPS, InputError
 
@@ -97,14 +96,8 @@ def _talk(take: Take, span: range, landmarks: np.ndarray) -> Talk:
     def pictures() -> Iterator[np.ndarray]:
         return (frame.image for frame in islice(take.material.frames(take.video), span.start, span.stop))
 
-    def crops(resolution: int) -> Iterator[np.ndarray]:
-        aligner = Aligner(resolution)
-        for image, points in zip(pictures(), landmarks, strict=True):
-            yield crop(image, aligner.matrix(anchor_points(points)), resolution)
-
-    silence = np.zeros(len(landmarks) * PICTURE_SAMPLES, np.float32)
-    talk = Talk(take.video.stem, landmarks, silence, pictures, crops, span.start / MODEL_FPS)
-    return talk.with_sound(take.waveform[span.start * PICTURE_SAMPLES :])
+    heard = take.waveform[span.start * PICTURE_SAMPLES :]
+    return talk_of(take.video.stem, landmarks, heard, pictures).with_sound(heard)
 
 
 def _spans(landmarks: np.ndarray) -> list[range]:
