@@ -105,8 +105,8 @@ def check(item: Item, limits: Mapping[str, Limit], instruments: Instruments | No
         heard = sync.measure(take, instruments.critics)
         found = measure_take(take, heard.figures, instruments, Distributions(None, None))
     except InputError as error:  # such as a dub without a face
-        found = dict.fromkeys(limits, Missing(str(error), fault=True))
-        return Verdict(found, limits, (str(error),))
+        nothing: Figures = {key: Missing(str(error), fault=True) for key in limits}
+        return Verdict(nothing, limits, (str(error),))
     kept = {key: found[key] for key in limits}
     complaints = [limit.complaint(key, kept[key]) for key, limit in limits.items()]
     return Verdict(kept, limits, tuple(complaint for complaint in complaints if complaint))

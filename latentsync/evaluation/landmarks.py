@@ -74,11 +74,11 @@ def track_of(
     from latentsync.faces.tracking import SpeakerChooser, track
 
     chooser, rows, seen, times = SpeakerChooser(face), [], [], []
-    for shown, faces, _ in track(_shown(frames, seconds), detector or default_detector()):
+    for shown, found, _ in track(_shown(frames, seconds), detector or default_detector()):
         height, width = shown.frame.image.shape[:2]
-        face = chooser.choose(faces, (width, height))
-        rows.append(np.full((LANDMARKS, 2), np.nan) if face is None else face.landmarks)
-        seen.append(face is not None and face.score > 0)  # a face that the tracker put into a gap was not measured
+        chosen = chooser.choose(found, (width, height))
+        rows.append(np.full((LANDMARKS, 2), np.nan) if chosen is None else chosen.landmarks)
+        seen.append(chosen is not None and chosen.score > 0)  # a face that the tracker put into a gap was not measured
         times.append(shown.frame.time)
     return LandmarkTrack(np.array(times), np.array(rows, np.float32), np.array(seen, bool))
 

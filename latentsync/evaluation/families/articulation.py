@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from latentsync.evaluation.articulation import MIN_FRAMES, r_leak, r_target
 from latentsync.evaluation.items import Said
@@ -85,11 +85,8 @@ def _movement(take: Take) -> Figures:
         missing = Missing(f"nobody speaks in {MIN_FRAMES} frames that show the face")
         return {"r_loudness": missing, "movement": missing}
     gaps, loud = take.gaps[used], loudness(take.waveform, take.times[used])
-    still = np.ptp(gaps) == 0 or np.ptp(loud) == 0
-    return {
-        "r_loudness": 0.0 if still else float(spearmanr(gaps, loud).statistic),  # of ranks: levels are no opening
-        "movement": 100 * float(gaps.std()),
-    }
+    ranks = _pearson(rankdata(gaps), rankdata(loud))  # Spearman's: how loud says not how far open
+    return {"r_loudness": ranks, "movement": 100 * float(gaps.std())}
 
 
 def _distances(take: Take) -> Figures:

@@ -27,6 +27,8 @@ class Stability:
         """report: of `families.cost.read_report`, which tells where windows met."""
         self._take, self._report = take, report
         self._mouths: MouthTrack | None = None if take.source is None else take.material.mouths(take.source)
+        self._landmarks = np.zeros(0) if take.source is None else take.material.track(take.source).landmarks
+        self._same = take.video == take.source
         self._before: list[Moment] = []  # the last two
         self._tremble: list[tuple[float, ...]] = []  # second and first differences of made, and of source
         self._changes: list[float] = []
@@ -51,16 +53,14 @@ class Stability:
         if len(recent) == 3:
             source = [cut(shown.source, box).astype(np.float32) for shown in recent if shown.source is not None]
             self._tremble.append((_bend(made), change(made[2], made[1]), _bend(source), change(source[2], source[1])))
-        if moment.index % COLOUR_EVERY == 0 and self._take.video != self._take.source:
-            landmarks = self._take.material.track(self._take.source).landmarks[moment.index]
-            self._shifts += border_shift(moment.made, moment.source, landmarks)
+        if moment.index % COLOUR_EVERY == 0 and not self._same:
+            self._shifts += border_shift(moment.made, moment.source, self._landmarks[moment.index])
 
     def figures(self) -> Figures:
         """See Watcher."""
         if self._take.source is None:
             return dict.fromkeys(("flicker", "joint_jitter", "colour_shift"), Missing(f"give {SOURCE}"))
-        same = self._take.video == self._take.source
-        shift = 0.0 if same else float(np.mean(self._shifts)) if self._shifts else float("nan")
+        shift = 0.0 if self._same else float(np.mean(self._shifts)) if self._shifts else float("nan")
         return {
             "flicker": known(self._flicker(), "the mouth's picture never changes in one of the two videos"),
             "joint_jitter": self._jitter(),

@@ -62,7 +62,7 @@ def audio_late(take: Take) -> Figure:
         return Missing(f"{take.video.name} has no sound", fault=True)
     tracks = take.material.sound(take.video), take.waveform
     if not all(track.any() for track in tracks):
-        return Missing("silence cannot be placed", fault=tracks[1].any())
+        return Missing("silence cannot be placed", fault=bool(tracks[1].any()))
     late = offset_between(*tracks)
     if late.agreement < SURE:
         return Missing(f"{take.video.name} holds other sound", fault=True)
