@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from latentsync.evaluation.articulation import Spread
-from latentsync.evaluation.evaluate import DUB, Evaluation
+from latentsync.evaluation.evaluate import DUB, Evaluation, Measured
 from latentsync.evaluation.families.sync import KEYS, TITLES
 from latentsync.evaluation.registry import FAMILIES, METRICS, POOLED, Metric, Missing, of_family
 
@@ -79,8 +79,15 @@ def remarks(evaluation: Evaluation) -> list[str]:
     ]
     for critic in sorted(evaluation.instruments.trained_with):
         told.append(f"{TRAINED} The model was trained with {TITLES[critic]}: what that says of it is no judgement.")
-    told += [f"{one.item.name} ({one.item.setting}): {note}" for one in evaluation.measured for note in one.notes]
+    for one in evaluation.measured:
+        told += [f"{one.item.name} ({one.item.setting}): {note}" for note in (*one.notes, *_stages(one))]
     return told + [f"Left out: {name}: {why}" for name, why in evaluation.errors.items()]
+
+
+def _stages(one: Measured) -> list[str]:
+    """What a dub's stages cost, in a line; nothing where its report was not given."""
+    told = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in one.stages.items())
+    return [f"seconds a second of video by stage, which run side by side: {told}"] if told else []
 
 
 def markdown(evaluation: Evaluation) -> str:
