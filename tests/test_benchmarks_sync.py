@@ -57,7 +57,7 @@ def test_clips_out_of_step_are_left_out(clips_dir: Path) -> None:
     every = sync.listed([], 1000)
     assert len(every) > 20 and "latentsync_demo1.mp4" not in every and all(every.values())
     assert list(sync.listed([], 3)) == sorted(every)[:3]
-    with pytest.raises(InputError, match=r"latentsync_demo1\.mp4 is none of the clips"):
+    with pytest.raises(InputError, match=r"latentsync_demo1\.mp4 is not among the clips"):
         sync.listed(["latentsync_demo1.mp4"], 3)
 
 
