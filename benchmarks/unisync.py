@@ -22,7 +22,7 @@ import torch
 import unisync_report as reports
 from run_logs import WARM_UP, speeds
 from stable_syncnet import TAKES
-from unisync_training import BASE, CELLS, CONFIG, NEW_PEOPLE, PAIRS, Material, Trainer, run_name
+from unisync_training import BASE, CELLS, CONFIG, EMBEDDED, NEW_PEOPLE, OTHERS, PAIRS, Material, Trainer, run_name
 
 from latentsync.hub import load_unisync
 from latentsync.types import InputError
@@ -34,12 +34,12 @@ MOST_MINUTES = 15.0  # of one training on two cores
 # Seconds on two cores, for the estimate alone: a drawn head, a measurement, blendshapes of all clips.
 HEAD_SECONDS, MEASURE_SECONDS, BLENDSHAPE_SECONDS = 5.0, 60.0, 450.0
 LANDMARKER = "mediapipe_face_landmarker_v2_with_blendshapes.task"
-EMBEDDED = "embedded"
-PRETRAINED = """ The embedded checkpoint's mel encoder
-  was trained to tell the shape of the lips, on the drawn people 0 to 99 and on some of the recorded speakers that are
-  held out here, never on the new drawn people: that it knows mouths, and these voices, is help that HuBERT had not."""
-CAUTIONS = """- No network here is a published one, and no random weights stand for a trained one: "features" are those of a
-  {encoder}.{pretrained}
+SPEECH = "openwakeword_google_speech_embedding.onnx"
+CAUTIONS = """- No network here is a published one, and no random weights stand for a trained one: "features" are of
+  {encoder}, in the place of HuBERT. A SpeechEmbedding was trained to spot words, on sound alone, and looks at 0.77 s
+  around each row. The embedded checkpoint's MelEncoder was trained to tell the shape of the lips, on the drawn people 0
+  to 99 and on some of the recorded speakers that are held out here, never on the new drawn people: that it knows
+  mouths, and these voices, is help that HuBERT had not.
 - A parsing map that is drawn from the landmarks is not independent of them: it holds less than they do, and a
   difference between the two is one of form, not of content.
 - The paper's figures are the largest of several runs on LRS2, 224 hours; ours are means over seeds on minutes of video.
@@ -161,14 +161,15 @@ class Sweep:
         reports.picture(drawn_curves, common.RESULTS / f"{name}.png")
         order, values = reports.ordering(found)
         encoder = sources.get("features", "a speech encoder")
+        cautions = CAUTIONS.format(encoder=encoder)
         margins, shares = reports.variants()
         text = (
             f"# UniSync at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}\n\n"
             f"`{CONFIG}`, {plan.steps} updates of each, at most {plan.minutes:g} minutes on two cores; seeds "
             f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. No speaker is in training and in a "
             f"table. {reports.CHANCE}\n\n{common.table(('representation', 'made by'), sources.items())}\n"
-            f"{CAUTIONS.format(encoder=encoder, pretrained=PRETRAINED if plan.encoder == EMBEDDED else '')}\n\n## The eight pairs\n\n"
-            f"{reports.both_protocols(found, reports.titles(PAIRS, {'features': encoder}))}\n"
+            f"{cautions}\n\n## The eight pairs\n\n"
+            f"{reports.both_protocols(found, {name: cell.title for name, cell in {**PAIRS, **OTHERS}.items()})}\n"
             f"## The ordering beside the paper's\n\n{order}\n## Margins, on {BASE}\n\n"
             f"{reports.both_protocols(found, margins)}\n## Share of cross-speaker negatives, on {BASE}\n\n"
             f"{reports.both_protocols(found, shares)}\n{reports.shares_beside(found)}\n![curves]({name}.png)\n"
@@ -187,8 +188,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--only", nargs="+", default=list(CELLS), choices=list(CELLS), help="cells (default: all)")
     parser.add_argument(
-        "--encoder", default=EMBEDDED, help="speech encoder of the features: HuBERT by name or folder, or one that "
-        "was pretrained here (default: the embedded checkpoint's)",
+        "--encoder", help="speech encoder of the features: HuBERT by name or folder (default: the shared speech "
+        "embedding, else the embedded checkpoint's mel encoder)",
     )  # fmt: skip
     parser.add_argument(
         "--landmarker", help="face_landmarker.task for 3dmm (default: the shared one, else a PCA basis)"
@@ -200,9 +201,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if not 0 < given.minutes <= MOST_MINUTES:
         parser.error(f"--minutes is {given.minutes:g}: give more than 0 and at most {MOST_MINUTES:g}")
-    shared = common.clips_dir().parent / "weights" / LANDMARKER
-    if given.landmarker is None and shared.exists():
-        given.landmarker = str(shared)
+    weights = common.clips_dir().parent / "weights"
+    if given.landmarker is None and (weights / LANDMARKER).exists():
+        given.landmarker = str(weights / LANDMARKER)
+    given.encoder = given.encoder or (str(weights / SPEECH) if (weights / SPEECH).exists() else EMBEDDED)
     return given
 
 

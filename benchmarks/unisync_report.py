@@ -79,11 +79,6 @@ def both_protocols(found: Found, cells: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
-def titles(cells: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """Cells of the grid by title, the features under the name of what made them."""
-    return {key: f"{names.get(cell.audio, cell.audio)}, {cell.visual}" for key, cell in cells.items()}
-
-
 def variants() -> tuple[dict[str, str], dict[str, str]]:
     """Titles of the margins' cells and of the shares', the base among them."""
     margins = {

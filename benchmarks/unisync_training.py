@@ -12,11 +12,10 @@ from typing import Any
 import common
 import numpy as np
 from articulation import UNSEEN, UNSYNCED
-from claims_training import GRID_EVERY, at_model_rate, capped, spread_out
+from claims_training import GRID_EVERY, at_model_rate, capped, speaker_of, spread_out
 from omegaconf import DictConfig
 from stable_syncnet import drawn, prepared, shrunk
 
-from latentsync.audio.features import AudioEncoder
 from latentsync.config import load_config
 from latentsync.data.cached import FeatureCache
 from latentsync.data.crops import ClipCrops, load_folder
@@ -36,7 +35,6 @@ CONFIG = "unisync_small"
 VISUALS, AUDIOS = ("rgb", "3dmm", "landmarks", "parsing"), ("features", "mel")  # in the paper's order
 NEW_PEOPLE = range(2000, 2016)  # drawn for these tests alone; the common set has 0 to 99
 HELD_OUT_EVERY, HELD_OUT_FIRST = 3, 2  # of the recorded speakers, in order of their names
-GRID_SPEAKER = "grid_s1"
 DRAWN, RECORDED = "drawn", "recorded"
 FEW, FEW_HELD_OUT = 10, 2  # clips of a run that is only timed
 VALIDATIONS = 5  # of each run
@@ -52,22 +50,25 @@ class Cell:
     form: str = "printed"
     margins: tuple[float, float] = (0.1, 0.3)  # same speaker, another speaker
     share: float = 0.2  # of the negatives, of another speaker
+    encoder: str | None = None  # of the features; None: the sweep's
 
     @property
     def title(self) -> str:
         """For tables."""
-        return f"{self.audio}, {self.visual}"
+        return f"{self.audio}{f' ({self.encoder})' if self.encoder else ''}, {self.visual}"
 
 
 PAIRS = {f"{audio}_{visual}": Cell(visual, audio) for audio in AUDIOS for visual in VISUALS}
-BASE = "features_rgb"  # the paper's best pair, which margins and shares are varied on
+BASE = "mel_rgb"  # which margins and shares are varied on: of what the paper has too, its best
 MARGINS = {
     "margins_0_0": replace(PAIRS[BASE], margins=(0.0, 0.0)),
     "margins_3_7": replace(PAIRS[BASE], margins=(0.3, 0.7)),
     "strict_1_3": replace(PAIRS[BASE], form="strict"),
 }
 SHARES = {"share_0": replace(PAIRS[BASE], share=0.0), "share_5": replace(PAIRS[BASE], share=0.5)}
-CELLS = {**PAIRS, **MARGINS, **SHARES}
+EMBEDDED = "embedded"
+OTHERS = {"embedded_rgb": replace(PAIRS["features_rgb"], encoder=EMBEDDED)}  # features that were trained to tell mouths
+CELLS = {**PAIRS, **MARGINS, **SHARES, **OTHERS}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Material:
         for clip in filter(at_model_rate, load_folder(self.crops, leave_out=frozenset([*UNSEEN, *common.held_out()]))):
             sentence = "_" not in clip.name
             sentences += sentence
-            speaker = GRID_SPEAKER if sentence else people.get(clip.name, drawn_speaker(clip.name))
+            speaker = people.get(clip.name, speaker_of(clip.name))
             if speaker not in held and (not sentence or sentences % GRID_EVERY == 0):
                 clips.append(replace(capped(clip), speaker=speaker))
         return clips
@@ -96,7 +97,7 @@ class Material:
         people, held = recorded_speakers(), set(held_out_speakers())
         real = [clip for clip in load_folder(self.crops) if people.get(clip.name) in held and at_model_rate(clip)]
         return {
-            DRAWN: [replace(clip, speaker=drawn_speaker(clip.name)) for clip in new],
+            DRAWN: [replace(clip, speaker=speaker_of(clip.name)) for clip in new],
             RECORDED: [replace(capped(clip), speaker=people[clip.name]) for clip in real],
         }
 
@@ -109,11 +110,6 @@ class Material:
         if clip.name not in self._small:
             self._small[clip.name] = shrunk(clip, size)
         return self._small[clip.name]
-
-
-def drawn_speaker(name: str) -> str:
-    """`synth_003_1` -> `synth_003`."""
-    return name.rpartition("_")[0]
 
 
 def recorded_speakers() -> dict[str, str]:
@@ -153,7 +149,9 @@ class Trainer:
     def config(self, cell: str, seed: int, steps: int) -> DictConfig:
         """Of a training of `steps` updates."""
         made, every = CELLS[cell], max(1, steps // VALIDATIONS)
-        features = [f"audio.encoder={self.encoder}", "audio.level=all"] if made.audio == "features" else []
+        encoder = made.encoder or self.encoder
+        features = [f"audio.encoder={encoder}"] if made.audio == "features" else []
+        features += ["audio.level=all"] if features and encoder == EMBEDDED else []
         extras = [f"visual.{name}={value}" for name, value in self._extras(made.visual).items()]
         return load_config(
             CONFIG,
@@ -193,25 +191,26 @@ class Trainer:
         return export
 
     def _task(self, config: DictConfig) -> tuple[Any, str]:
-        training, held_out = (
-            self.material.training,
-            [clip for group in self.material.held_out.values() for clip in group],
-        )
+        training = self.material.training
         if self.few:
-            training, held_out = spread_out(training, FEW), spread_out(held_out, FEW_HELD_OUT)
+            training = spread_out(training, FEW + FEW_HELD_OUT)
+            training, held_out = training[FEW_HELD_OUT:], training[:FEW_HELD_OUT]
+        else:
+            held_out = [clip for group in self.material.held_out.values() for clip in group]
         if config.visual.kind == "rgb":
             size = config.visual.size
             training, held_out = ([self.material.small(clip, size) for clip in some] for some in (training, held_out))
         return make_task(config, training, held_out), clips_hash([*training, *held_out])
 
-    @cached_property
-    def speech(self) -> AudioEncoder:
-        """The encoder of the features, loaded once."""
-        return load_audio_encoder(self.encoder)
+    def encodes(self, cell: Cell) -> FeatureCache | None:
+        """What makes the features that a cell listens to; None for mel."""
+        if cell.audio == "mel":
+            return None
+        return FeatureCache(load_audio_encoder(cell.encoder or self.encoder), self.cache / AUDIO_CACHE)
 
     def measure(self, cell: str, export: Path) -> dict[str, dict[str, float]]:
         """Figures of a finished network by kind of clips."""
-        critic = RunCritic(load_unisync(export), self)
+        critic = RunCritic(load_unisync(export), self, self.encodes(CELLS[cell]))
         return {kind: figures(critic, clips) for kind, clips in self.material.held_out.items()}
 
     def represents(self, network: UniSync) -> RepresentationCache | None:
@@ -230,10 +229,8 @@ class RunCritic(VectorCritic):
 
     name, frames = "UniSync", FRAMES
 
-    def __init__(self, network: UniSync, trainer: Trainer) -> None:
+    def __init__(self, network: UniSync, trainer: Trainer, encode: FeatureCache | None = None) -> None:
         super().__init__()
-        features = network.audio.kind == "features"
-        encode = FeatureCache(trainer.speech, trainer.cache / AUDIO_CACHE) if features else None
         self._vectors, self._represent = UniSyncVectors(network, encode), trainer.represents(network)
         self._material, self.clips = trainer.material, dict[str, ClipCrops]()
 

@@ -98,7 +98,7 @@ def test_every_representation_is_trained_on_from_the_same_clips(tmp_path, visual
     assert batch.images.shape == (4, *expected)
     network = made.module
     assert isinstance(network, UniSync)
-    assert "mel encoder" in network.audio.source and network.audio.width == 128
+    assert network.audio.source == "MelEncoder embedded" and network.audio.width == 128
     marks = {"parsing": "not independent", "3dmm": "PCA", "landmarks": "face tracker", "rgb": "crops"}
     assert marks[visual] in network.visual.source
 

@@ -12,6 +12,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from latentsync.audio.encoders import WhisperAudioEncoder, whisper_from_openai
 from latentsync.audio.features import AudioEncoder
+from latentsync.audio.speech_embedding import SpeechEmbedding
 from latentsync.config import resource
 from latentsync.hub import remote
 from latentsync.hub.audio_encoders import read_audio_encoder
@@ -186,9 +187,12 @@ def load_audio_encoder(name: FileName, *, revision: str | None = None) -> AudioE
     """The audio encoder in float32 on the CPU.
 
     name: OpenAI's Whisper `.pt`, a folder of ours, a folder or a hub name of transformers' (Whisper, HuBERT, wav2vec
-    2.0; safetensors), or the name of a published LatentSync. CheckpointError when it is not exactly such a network.
+    2.0; safetensors), the name of a published LatentSync, or the speech embedding's `.onnx`. CheckpointError when it is
+    not exactly such a network.
     """
     path = _of_transformers(name, revision) or locate_part(name, "audio_encoder", WHISPER_FILE, revision)
+    if path.suffix == ".onnx":
+        return SpeechEmbedding(path)
     return read_audio_encoder(path) if path.is_dir() else read_whisper(path)
 
 

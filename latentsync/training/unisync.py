@@ -18,7 +18,6 @@ from latentsync.data.pairs import PairBatch, PairRecipe, PairSampler, cut_clips
 from latentsync.data.representations import LandmarkBasis, Representation, RepresentationCache, representation
 from latentsync.data.unisync import unisync_clip
 from latentsync.hub import Settings, load_audio_encoder, save_folder
-from latentsync.hub.audio_encoders import describe
 from latentsync.losses.unisync import MarginLoss
 from latentsync.models.unisync import ALL_LEVELS, Audio, UniSync, Visual
 from latentsync.models.unisync_shapes import check_network
@@ -103,7 +102,7 @@ def network_config(config: DictConfig, made_by: Representation | None, encoder: 
     if encoder is not None:
         level = -1 if config.audio.level is None else config.audio.level
         width = encoder.width * (encoder.levels if level == ALL_LEVELS else 1)
-        source = f"{describe(encoder)['type']} encoder {Path(config.audio.encoder).name}"
+        source = f"{type(encoder).__name__} {Path(config.audio.encoder).stem}"
         audio = Audio(config.audio.kind, width, level, source)
     described |= {"visual": asdict(visual), "audio": asdict(audio)}
     check_network(described)
