@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -75,11 +74,12 @@ class RepresentationCache:
 
     def __init__(self, representation: Representation, folder: Path) -> None:
         self.representation, self.folder = representation, folder
+        self._made_by = [REVISION, representation.kind.encode(), representation.digest]
 
     def __call__(self, clip: ClipCrops) -> np.ndarray:
         """As `Representation.make`."""
         made_by = self.representation
-        contents = [REVISION, made_by.kind.encode(), made_by.digest, made_by.contents(clip)]
+        contents = [*self._made_by, made_by.contents(clip)]
         return cached(self.folder / made_by.kind, contents, lambda: {"frames": _tensor(made_by.make(clip))})[
             "frames"
         ].numpy()
@@ -148,7 +148,7 @@ class ParsedRegions:
         """See Representation."""
         return self.parser.source
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """See Representation."""
         return module_digest(self.parser) + str(self.size).encode()
@@ -178,7 +178,7 @@ class Blendshapes:
         self.source = "52 blendshapes and pose of a face landmarker"
         self._faces = FaceExpressions(path)
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """See Representation."""
         return sha256_file(self.path).encode()
@@ -219,7 +219,7 @@ class LandmarkBasis:
         largest = slice(-1, -COMPONENTS - 1, -1)
         return cls((axes[:, largest] / np.sqrt(np.maximum(variances[largest], 1e-12))).T.astype(np.float32))
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """See Representation."""
         return hashlib.blake2b(self.components.tobytes()).digest()

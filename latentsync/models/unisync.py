@@ -159,10 +159,10 @@ class UniSync(nn.Module):
         residuals); `width` of the vectors. See `unisync_shapes.check_network`.
         """
         super().__init__()
-        self.config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}
-        self.basis: torch.Tensor | None = (
-            None  # (numbers, landmarks) that 3dmm's are of, where they are of a fitted one
-        )
+        self.config: dict[str, Any] = {
+            key: dict(value) if isinstance(value, Mapping) else value for key, value in config.items()
+        }
+        self.basis: torch.Tensor | None = None  # (numbers, landmarks) of a fitted basis, where 3dmm is of one
         self.visual, self.audio = Visual(**self.config["visual"]), Audio(**self.config["audio"])
         channels, width = self.config["channels"], self.config["width"]
         self.visual_front = self._front(self.visual.kind, self.visual.shape[0])
