@@ -15,10 +15,11 @@ from typing import Any
 
 import common
 import numpy as np
-from baselines import GapRegressor, loudness
+from baselines import GapRegressor
 from dubs import Dubber, add_dub_options, dub_options, speech_of
 
 from latentsync.evaluation.articulation import Spread, r_target_and_leak, spread
+from latentsync.evaluation.families.articulation import loudness
 from latentsync.evaluation.mouths import mouth_track
 from latentsync.evaluation.quality import compare
 

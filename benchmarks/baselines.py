@@ -1,4 +1,4 @@
-"""Two mouths without pictures to place a dub between: driven by loudness, and by a small network from mel to gap."""
+"""A mouth without pictures to place a dub beside: driven by a small network from mel to lip gap."""
 
 from __future__ import annotations
 
@@ -7,21 +7,12 @@ import torch
 from torch import nn
 
 from latentsync.audio.mel import SYNCNET_HOP, syncnet_mel
-from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS
+from latentsync.types import AUDIO_SAMPLE_RATE
 
-LOUDNESS_SECONDS = 1 / MODEL_FPS  # span that one frame's loudness is taken over
 MEL_RATE = AUDIO_SAMPLE_RATE / SYNCNET_HOP  # 80 columns a second
 CONTEXT = np.arange(-20, 21, 2)  # mel columns around a frame: a quarter of a second each way
 HIDDEN = (128, 64)
 STEPS, BATCH, LEARNING_RATE, DROPOUT = 1500, 256, 1e-3, 0.3
-
-
-def loudness(waveform: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(len(times),) root mean square of the LOUDNESS_SECONDS around each time."""
-    power = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
-    edges = times[:, None] + np.array([-0.5, 0.5]) * LOUDNESS_SECONDS
-    start, stop = np.clip(np.round(edges * AUDIO_SAMPLE_RATE).astype(int), 0, len(waveform)).T
-    return np.sqrt((power[stop] - power[start]) / np.maximum(stop - start, 1))
 
 
 def mel_context(waveform: np.ndarray, times: np.ndarray) -> torch.Tensor:

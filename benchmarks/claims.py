@@ -21,7 +21,19 @@ from typing import Any
 import claims_report as reports
 import common
 from claims_measures import DRAWN, NOTHING, REAL, RIGHT, Tests, load_judge, measurements
-from claims_training import CRITICS, JUDGE, JUDGES_PEOPLE, TREPA_WEIGHT, UNET, VARIANTS, Clips, Trainer, run_name
+from claims_training import (
+    CRITICS,
+    JUDGE,
+    JUDGES_PEOPLE,
+    THE_PAPERS,
+    TREPA_WEIGHT,
+    UNET,
+    VARIANTS,
+    Clips,
+    Trainer,
+    needed_critics,
+    run_name,
+)
 from run_logs import WARM_UP, speeds
 from stable_syncnet import TAKES
 
@@ -65,13 +77,13 @@ class Plan:
             )
 
 
-def time_updates(folder: Path, trainer: Trainer) -> dict[str, float]:
-    """Seconds an update of every critic and of every variant takes, on a few clips in a folder that is removed."""
+def time_updates(folder: Path, trainer: Trainer, variants: Sequence[str]) -> dict[str, float]:
+    """Seconds an update of every variant and of its critics takes, on a few clips in a folder that is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as name:
         short = Trainer(Path(name), trainer.clips, trainer.start, trainer.changes, trainer.trepa_weight, few=True)
         seconds = {}
-        for run in (*CRITICS, *(run_name(variant, TIMED_SEED) for variant in VARIANTS)):
+        for run in (*needed_critics(variants), *(run_name(variant, TIMED_SEED) for variant in variants)):
             short.train(run, WARM_UP + TIMED)
             batch = short.config(run, 1).run.batch
             seconds[run] = batch / speeds(Path(name) / run)["samples_per_second"]
@@ -82,7 +94,7 @@ def time_updates(folder: Path, trainer: Trainer) -> dict[str, float]:
 def steps_within(minutes: float, seconds: Mapping[str, float]) -> dict[str, int]:
     """Updates of every critic, and of every UNet alike: as many as the slowest variant does in the time."""
     budget = USED * 60 * minutes
-    steps = {name: max(1, int(budget / seconds[name])) for name in CRITICS}
+    steps = {name: max(1, int(budget / seconds[name])) for name in CRITICS if name in seconds}
     slowest = max(value for name, value in seconds.items() if name not in CRITICS)
     return {**steps, UNET: max(1, int(budget / slowest))}
 
@@ -95,10 +107,9 @@ def estimate(seconds: Mapping[str, float], steps: Mapping[str, int], arguments: 
         count = steps.get(name, steps[UNET])
         times = 1 if name in CRITICS else len(arguments.seeds)
         minutes = count * each / USED / 60
-        if name in CRITICS or name.rpartition("_")[0] in arguments.only:
-            total += times * minutes
-            lines.append([name if name in CRITICS else name.rpartition("_")[0], f"{each:.2f}", count, times])
-            lines[-1].append(f"{times * minutes:.0f}")
+        total += times * minutes
+        lines.append([name if name in CRITICS else name.rpartition("_")[0], f"{each:.2f}", count, times])
+        lines[-1].append(f"{times * minutes:.0f}")
     dubs = (arguments.drawn + arguments.real) * (1 + len(arguments.only) * len(arguments.seeds))
     drawing = (arguments.drawn * TRIPLE_SECONDS + len(JUDGES_PEOPLE) * TAKES * HEAD_SECONDS) / 60
     measuring = dubs * DUB_SECONDS / 60
@@ -127,7 +138,7 @@ class Sweep:
             known = Plan(**json.loads(path.read_text()))
             known.check(self.arguments, self.digest)
             return known
-        made = self._new_plan(time_updates(self.folder, self.trainer))
+        made = self._new_plan(time_updates(self.folder, self.trainer, self.arguments.only))
         with common.made_whole(path) as partial:
             partial.write_text(json.dumps(asdict(made), indent=1) + "\n")
         return made
@@ -140,12 +151,14 @@ class Sweep:
 
     def dry_run(self) -> None:
         """Time, and print the estimate."""
-        self._new_plan(time_updates(self.folder, self.trainer))
+        self._new_plan(time_updates(self.folder, self.trainer, self.arguments.only))
 
     def run(self) -> None:
         """Train and measure what is missing, one network after the other."""
         plan = self.plan()
-        for name in CRITICS:
+        for name in needed_critics(self.arguments.only):
+            if name not in plan.steps:
+                raise InputError(f"the sweep {self.arguments.name} was planned without the {name}: use another --name")
             self.trainer.train(name, plan.steps[name])
         judge = load_judge(self.trainer.export(JUDGE))
         given = self.arguments
@@ -203,7 +216,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=MOST_MINUTES, help="of one training (default: 15, the most)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="default: all")
+    shown = " ".join(THE_PAPERS)
+    parser.add_argument(
+        "--only", nargs="+", default=list(THE_PAPERS), choices=list(VARIANTS), help=f"default: {shown}"
+    )  # fmt: skip
     parser.add_argument("--drawn", type=int, default=6, help="drawn people that are dubbed (default: 6, at most 24)")
     parser.add_argument("--real", type=int, default=6, help="recorded people that are dubbed (default: 6, at most 8)")
     parser.add_argument(

@@ -42,6 +42,10 @@ CLAIMS = (
     Claim("TREPA steadies the picture", "trepa", "none", "flicker"),
     Claim("TREPA steadies the picture beside a SyncNet", "pixel_trepa", "pixel", "flicker"),
     Claim("a SyncNet costs no sharpness of the mouth", "pixel", "none", "psnr_mouth"),
+    Claim("UniSync improves sync", "unisync", "none", "sync_margin"),
+    Claim("UniSync improves articulation", "unisync", "none", "r_target"),
+    Claim("UniSync serves sync better than a pixel SyncNet", "unisync", "pixel", "sync_margin"),
+    Claim("UniSync serves articulation better than a pixel SyncNet", "unisync", "pixel", "r_target"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from stable_syncnet import HELD_OUT_SHARE, drawn, prepared, shrunk
 
 from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_folder
-from latentsync.training import stable_syncnet, unet_build, videomae
+from latentsync.training import stable_syncnet, unet_build, unisync, videomae
 from latentsync.training.recipe import train
 from latentsync.training.records import clips_hash
 from latentsync.training.runner import EXPORT, Task
 from latentsync.types import MODEL_FPS
 
 PIXEL, LATENT, JUDGE, VIDEO = "pixel_critic", "latent_critic", "judge", "video_critic"
+UNISYNC = "unisync_critic"
 GRID_EVERY = 3  # of GRID s1's sentences, so that one real speaker does not fill the set
 LONGEST = 300  # frames of one clip
 JUDGES_PEOPLE = range(1000, 1040)  # drawn for the judge alone; the common set has 0 to 99
@@ -55,6 +56,7 @@ CRITICS = {
         ),
     ),
     VIDEO: Recipe("VideoMAE", "videomae", ("run.seed=14",)),
+    UNISYNC: Recipe("UniSync of RGB and mel", "unisync_small", ("run.seed=15",)),
 }
 
 
@@ -73,7 +75,9 @@ VARIANTS = {
     "pixel": Variant("pixel SyncNet", PIXEL),
     "trepa": Variant("no SyncNet, TREPA", None, trepa=True),
     "pixel_trepa": Variant("pixel SyncNet, TREPA", PIXEL, trepa=True),
+    "unisync": Variant("UniSync", UNISYNC),
 }
+THE_PAPERS = ("none", "latent", "pixel", "trepa", "pixel_trepa")  # LatentSync's; UniSync is compared by asking for it
 UNET = "unet/claims"
 SYNC_WEIGHT, TREPA_WEIGHT = 0.05, 10.0  # the paper's, of critics of 2048 and of 1408 numbers
 
@@ -81,6 +85,13 @@ SYNC_WEIGHT, TREPA_WEIGHT = 0.05, 10.0  # the paper's, of critics of 2048 and of
 def run_name(variant: str, seed: int) -> str:
     """Of a UNet's run."""
     return f"{variant}_{seed}"
+
+
+def needed_critics(variants: Iterable[str]) -> list[str]:
+    """Those that these variants are trained with, and the judge."""
+    chosen = [VARIANTS[variant] for variant in variants]
+    wanted = {JUDGE, *(variant.sync for variant in chosen)} | ({VIDEO} if any(v.trepa for v in chosen) else set())
+    return [name for name in CRITICS if name in wanted]
 
 
 class Clips:
@@ -116,6 +127,18 @@ class Clips:
 
 def _drawn_and_held_out(name: str) -> bool:
     return name.startswith("synth_") and int(name.split("_")[1]) % HELD_OUT_SHARE == HELD_OUT_SHARE - 1
+
+
+def with_speakers(clips: Sequence[ClipCrops]) -> list[ClipCrops]:
+    """Drawn people and GRID's s1 by their names; every other clip counts as a speaker of its own."""
+    return [replace(clip, speaker=speaker_of(clip.name)) for clip in clips]
+
+
+def speaker_of(name: str) -> str:
+    """`synth_003_1` -> `synth_003`; a name of one word is a sentence of GRID's s1; others as they are."""
+    if "_" not in name:
+        return "grid_s1"
+    return name.rpartition("_")[0] if name.startswith("synth_") else name
 
 
 def at_model_rate(clip: ClipCrops) -> bool:
@@ -185,6 +208,7 @@ class Trainer:
         ]
         if variant.sync:
             changes += [f"weights.sync={SYNC_WEIGHT}", f"losses.sync_critic={self.export(variant.sync)}"]
+            changes += ["sync_critic=unisync"] if variant.sync == UNISYNC else []
         if variant.trepa:
             changes += [f"weights.trepa={self.trepa_weight}", f"losses.trepa_critic={self.export(VIDEO)}"]
         return Recipe(variant.title, UNET, tuple(changes))
@@ -195,6 +219,11 @@ class Trainer:
         make: Any = unet_build.make_task
         if name == VIDEO:
             make = videomae.make_task
+        elif name == UNISYNC:
+            make = unisync.make_task
+            training, held_out = (
+                [shrunk(clip, config.visual.size) for clip in with_speakers(some)] for some in (training, held_out)
+            )
         elif name in CRITICS:
             make = stable_syncnet.make_task
             if config.input.space == "pixel":  # once, not again for every pair

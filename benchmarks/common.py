@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from latentsync.evaluation.landmarks import LandmarkTrack, landmark_track
 from latentsync.evaluation.mouths import MouthTrack, mouth_track
 from latentsync.types import InputError
 
@@ -100,6 +101,21 @@ def mouths_of(path: Path, seconds: float | None = None) -> MouthTrack:
         with made_whole(stored) as partial:
             mouth_track(path, seconds=seconds).save(partial)
     return MouthTrack.load(stored)
+
+
+def landmarks_of(path: Path) -> LandmarkTrack:
+    """`landmark_track` of a clip that does not change, remembered on disk."""
+    stored = WORK / "landmarks" / f"{path.parent.name}-{path.name}.npz"
+    if not stored.exists():
+        with made_whole(stored) as partial:
+            landmark_track(path).save(partial)
+    return LandmarkTrack.load(stored)
+
+
+def dub_in(folder: Path, name: str) -> Path | None:
+    """The dub called `name` in a folder of dubs."""
+    found = [path for path in sorted(folder.glob(f"{name}.*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+    return found[0] if found else None
 
 
 def waveform_of(path: Path, seconds: float | None = None) -> np.ndarray:

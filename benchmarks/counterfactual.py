@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import common
+import counterfactual_grid
 import counterfactual_set
 import numpy as np
-from articulation import cell
+from articulation import cell, grid_pairs
+from counterfactual_systems import NOTHING, RANDOM, RIGHT, checkpoint_dubs, copied_mouth
 
 from latentsync.evaluation.articulation import Spread, r_target_and_leak, spread
 from latentsync.evaluation.landmarks import LandmarkTrack, landmark_track, lip_distance
@@ -29,7 +31,8 @@ from latentsync.types import InputError
 
 EXAMPLE = (
     "python benchmarks/counterfactual.py make runs/counterfactual --triples 2\n"
-    "  python benchmarks/counterfactual.py score runs/counterfactual"
+    "  python benchmarks/counterfactual.py score runs/counterfactual --checkpoint embedded\n"
+    "  python benchmarks/counterfactual.py grid --pairs 2"
 )
 FIGURES = {  # name: (what the table calls it, digits behind the point)
     "lip_distance_px": ("lip landmarks off px", 2),
@@ -154,15 +157,9 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def dub_in(folder: Path, name: str) -> Path | None:
-    """The dub of triple `name` in a folder of dubs."""
-    found = [path for path in sorted(folder.glob(f"{name}.*")) if path.suffix.lower() in common.VIDEO_SUFFIXES]
-    return found[0] if found else None
-
-
 def score_folder(triples: list[Known], folder: Path) -> dict[str, dict[str, float]]:
     """Figures of every dub in a folder, by triple. InputError where it has none of them."""
-    dubs = {known.folder.name: (known, dub_in(folder, known.folder.name)) for known in triples}
+    dubs = {known.folder.name: (known, common.dub_in(folder, known.folder.name)) for known in triples}
     rows = {name: score_clip(known, dub) for name, (known, dub) in dubs.items() if dub}
     if not rows:
         names = f"{triples[0].folder.name}.mp4, ..."
@@ -170,40 +167,66 @@ def score_folder(triples: list[Known], folder: Path) -> dict[str, dict[str, floa
     return rows
 
 
-def summary(rows: dict[str, dict[str, float]]) -> dict[str, Spread]:
+Rows = dict[str, dict[str, float]]
+"""Figures by triple or pair."""
+
+
+def summary(rows: Rows, figures: dict[str, tuple[str, int]]) -> dict[str, Spread]:
     """Spread of every figure over the triples."""
-    return {name: spread([row[name] for row in rows.values()]) for name in FIGURES}
+    return {name: spread([row.get(name, float("nan")) for row in rows.values()]) for name in figures}
 
 
-def report(systems: dict[str, dict[str, dict[str, float]]], triples: int) -> str:
-    """A table with one row a system."""
-    header = ("dubs", "triples", *(title for title, _ in FIGURES.values()), "frames missing", "without a face")
+def report(systems: dict[str, Rows], count: int, figures: dict[str, tuple[str, int]]) -> str:
+    """A table with one row a system; `count` dubs were there to be made."""
+    header = ("dubs", "clips", *(title for title, _ in figures.values()), "frames missing", "without a face")
     lines = []
     for label, rows in systems.items():
-        found = summary(rows)
-        figures = [cell(found[name], digits) for name, (_, digits) in FIGURES.items()]
+        found = summary(rows, figures)
+        cells = [cell(found[name], digits) for name, (_, digits) in figures.items()]
         missing = [sum(int(row[name]) for row in rows.values()) for name in ("frames_missing", "frames_without_face")]
-        lines.append([label, f"{len(rows)} of {triples}", *figures, *map(str, missing)])
+        lines.append([label, f"{len(rows)} of {count}", *cells, *map(str, missing)])
     return common.table(header, lines)
 
 
-def score(folder: Path, dubs: list[Path], name: str) -> None:
-    """Measure doing nothing, the right answer and every folder of dubs; write `results/NAME.md` and `.json`."""
+def score(folder: Path, dubs: list[Path], checkpoint: str | None) -> dict[str, Rows]:
+    """Figures by system and triple: doing nothing, a random mouth, folders of dubs, a checkpoint, the right answer."""
     triples = [Known(path) for path in counterfactual_set.triples_of(folder)]
+    sources = {known.folder.name: (known.folder / "source.mp4", known.folder / "speech.wav") for known in triples}
     systems = {
-        "nothing done": {known.folder.name: score_clip(known, known.folder / "source.mp4") for known in triples},
-        "the right answer": {known.folder.name: score_clip(known, known.folder / "truth.mp4") for known in triples},
+        NOTHING: {known.folder.name: score_clip(known, known.folder / "source.mp4") for known in triples},
+        RANDOM: {known.folder.name: score_clip(known, random_mouth(known)) for known in triples},
         **{path.name: score_folder(triples, path) for path in dubs},
     }
+    if checkpoint is not None:
+        version = counterfactual_set.VERSION
+        made = checkpoint_dubs(checkpoint, {f"drawn-v{version}-{name}": files for name, files in sources.items()})
+        paths = dict(zip(sources, made.values(), strict=True))
+        systems[Path(checkpoint).name] = {
+            known.folder.name: score_clip(known, paths[known.folder.name]) for known in triples
+        }
+    systems[RIGHT] = {known.folder.name: score_clip(known, known.folder / "truth.mp4") for known in triples}
+    return systems
+
+
+def random_mouth(known: Known) -> Path:
+    """The source with its mouths of another moment."""
+    folder = known.folder
+    name = f"drawn-v{counterfactual_set.VERSION}-{folder.name}"
+    return copied_mouth(folder / "source.mp4", folder / "speech.wav", known.source, name)
+
+
+def write(name: str, title: str, systems: dict[str, Rows], figures: dict[str, tuple[str, int]]) -> None:
+    """Write `results/NAME.md` and `.json`."""
     head = (
-        f"# Counterfactual set, version {counterfactual_set.VERSION}\n\n{common.machine()}\n\n"
-        "Mean [95 % interval] ± standard deviation over triples; `counterfactual_card.md` says what each figure is.\n\n"
+        f"# {title}\n\n{common.machine()}\n\n"
+        "Mean [95 % interval] ± standard deviation over clips; `counterfactual_card.md` says what each figure is.\n\n"
     )
     values = {
-        label: {"mean": {k: asdict(v) for k, v in summary(rows).items()}, "triples": rows}
+        label: {"mean": {key: asdict(found) for key, found in summary(rows, figures).items()}, "clips": rows}
         for label, rows in systems.items()
     }
-    common.write_results(name, head + report(systems, len(triples)), values)
+    count = max(len(rows) for rows in systems.values())
+    common.write_results(name, head + report(systems, count, figures), values)
 
 
 def parse() -> argparse.Namespace:
@@ -217,8 +240,13 @@ def parse() -> argparse.Namespace:
     )
     scores = actions.add_parser("score", help="measure folders of dubs, between doing nothing and the right answer")
     scores.add_argument("folder", type=Path, help="where `make` wrote the set")
-    scores.add_argument("dubs", type=Path, nargs="*", help="folders of dubs")
-    scores.add_argument("--name", default="counterfactual", help="of the result files (default: counterfactual)")
+    grid = actions.add_parser("grid", help="the same on held-out sentences of GRID's speaker s1")
+    grid.add_argument("--pairs", type=int, default=20, help="at most 38 (default: 20)")
+    grid.add_argument("--list", action="store_true", help="print the names that dubs of the pairs must have")
+    for action, name in ((scores, "counterfactual"), (grid, "counterfactual_grid")):
+        action.add_argument("dubs", type=Path, nargs="*", help="folders of dubs")
+        action.add_argument("--checkpoint", help="dub with this one too, such as embedded")
+        action.add_argument("--name", default=name, help=f"of the result files (default: {name})")
     return parser.parse_args()
 
 
@@ -228,8 +256,14 @@ def main() -> None:
     if arguments.action == "make":
         made = counterfactual_set.make(arguments.folder, arguments.triples)
         print(f"{len(made)} triples in {arguments.folder}")
+    elif arguments.action == "score":
+        systems = score(arguments.folder, arguments.dubs, arguments.checkpoint)
+        write(arguments.name, f"Counterfactual set, version {counterfactual_set.VERSION}", systems, FIGURES)
+    elif arguments.list:
+        print(*(f"{pair.name}.mp4" for pair in grid_pairs(arguments.pairs)), sep="\n")
     else:
-        score(arguments.folder, arguments.dubs, arguments.name)
+        systems = counterfactual_grid.systems(arguments.pairs, arguments.dubs, arguments.checkpoint)
+        write(arguments.name, "Counterfactual on real speech (GRID s1)", systems, counterfactual_grid.FIGURES)
 
 
 if __name__ == "__main__":

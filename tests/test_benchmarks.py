@@ -15,7 +15,7 @@ from latentsync.pipelines.report import DubReport
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
     *("articulation", "dub_clips", "memory", "seams", "amplitude"),
-    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune", "claims"),
+    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune", "claims", "sync", "unisync"),
 )
 
 
@@ -75,11 +75,17 @@ def test_joints_are_the_frames_over_which_windows_fade() -> None:
 
 
 def test_loudness_of_a_known_tone() -> None:
-    import baselines
+    from latentsync.evaluation.families.articulation import loudness
 
     tone = np.sqrt(2) * np.sin(2 * np.pi * 400 * np.arange(16_000) / 16_000)
     tone[8_000:] = 0
-    assert baselines.loudness(tone, np.array([0.2, 0.5, 0.8])) == pytest.approx([1.0, np.sqrt(0.5), 0.0], abs=1e-3)
+    assert loudness(tone, np.array([0.2, 0.5, 0.8])) == pytest.approx([1.0, np.sqrt(0.5), 0.0], abs=1e-3)
+
+
+def test_the_table_of_metrics_is_what_the_command_prints() -> None:
+    from latentsync.evaluation.registry import describe
+
+    assert (BENCHMARKS / "metrics.md").read_text(encoding="utf-8").endswith(f"\n\n{describe()}")
 
 
 def test_a_measurement_is_made_once(tmp_path: Path) -> None:

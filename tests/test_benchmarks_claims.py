@@ -159,7 +159,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
     started = SimpleNamespace(digest="ab" * 32, settings=SimpleNamespace(resolution=16))
     monkeypatch.setattr(claims, "load_components", lambda name: started)
-    monkeypatch.setattr(claims, "time_updates", lambda folder, trainer: calls.append("time") or SECONDS)
+    monkeypatch.setattr(claims, "time_updates", lambda folder, trainer, variants: calls.append("time") or SECONDS)
     monkeypatch.setattr(claims, "load_judge", lambda folder: judge)
     monkeypatch.setattr(claims_training.Trainer, "train", train)
     monkeypatch.setattr(claims_measures.Tests, "triples", [known])
@@ -180,7 +180,7 @@ def test_a_killed_sweep_goes_on_and_does_nothing_twice(sweep, tmp_path) -> None:
                 sweep.start().run()
     assert len(set(sweep.calls)) == len(sweep.calls)
     runs = [call.split()[1] for call in sweep.calls if call.startswith("train")]
-    assert runs == ["pixel_critic", "latent_critic", "judge", "video_critic", "none_1", "pixel_1", "none_2", "pixel_2"]
+    assert runs == ["pixel_critic", "judge", "none_1", "pixel_1", "none_2", "pixel_2"]  # no critic that nobody needs
     assert sum(call.startswith("measure") for call in sweep.calls) == 2 * 5  # a drawn and a recorded person each
     done = len(sweep.calls)
     sweep.start().run()
@@ -195,6 +195,24 @@ def test_a_sweep_does_not_change_in_the_middle(sweep) -> None:
     other.arguments = sweep.arguments
     with pytest.raises(InputError, match="use the same, or another --name"):
         other.run()
+
+
+def test_unisync_is_compared_by_asking_for_it(sweep) -> None:
+    import claims
+    import claims_training
+
+    assert "unisync" not in claims.parse(["--crops", "x"]).only
+    assert claims_training.needed_critics(["none", "pixel", "unisync"]) == ["pixel_critic", "judge", "unisync_critic"]
+    clips = SimpleNamespace(common=None)
+    trainer = claims_training.Trainer(Path("made"), clips, "embedded")  # type: ignore[arg-type]
+    changed = trainer.config("unisync_1", 10)
+    assert changed.sync_critic == "unisync" and changed.losses.sync_critic.endswith("unisync_critic/export")
+    assert trainer.config("unisync_critic", 10).visual.kind == "rgb"
+    assert trainer.config("pixel_1", 10).sync_critic == "stable_syncnet"
+    sweep.start().run()
+    sweep.arguments.only = ["unisync"]
+    with pytest.raises(InputError, match="planned without the unisync_critic"):
+        sweep.start().run()
 
 
 def replace_minutes(arguments, minutes: float):

@@ -134,7 +134,7 @@ def test_the_table_has_every_system_and_counts_what_is_missing(known, small_set)
     import counterfactual
 
     row = counterfactual.score_clip(known, known.folder / "truth.mp4")
-    text = counterfactual.report({"ours": {"0000": row}}, 2)
+    text = counterfactual.report({"ours": {"0000": row}}, 2, counterfactual.FIGURES)
     assert "| ours | 1 of 2 |" in text and all(title in text for title, _ in counterfactual.FIGURES.values())
     empty = small_set / "dubs"
     with pytest.raises(InputError, match="holds no dub"):
@@ -149,3 +149,51 @@ def test_a_dub_of_another_form_is_refused(known, tmp_path):
         counterfactual.score_folder([known], tmp_path)
     shutil.copy(known.folder / "truth.mp4", tmp_path / "0000.mp4")
     assert counterfactual.score_folder([known], tmp_path)["0000"]["lip_distance_px"] == 0
+
+
+@pytest.fixture
+def work(monkeypatch, tmp_path):
+    import common
+
+    monkeypatch.setattr(common, "WORK", tmp_path / "work")
+    return common.WORK
+
+
+def test_a_random_mouth_moves_like_speech_and_says_the_wrong_thing(known, work):
+    import counterfactual
+    import counterfactual_systems
+
+    made = counterfactual.random_mouth(known)
+    written = made.stat().st_mtime_ns
+    assert counterfactual.random_mouth(known) == made and made.stat().st_mtime_ns == written  # made once
+    found = counterfactual.score_clip(known, made)
+    nothing = counterfactual.score_clip(known, known.folder / "source.mp4")
+    assert found["r_target"] < 0.6 and abs(found["r_leak"]) < 0.9 < nothing["r_leak"]
+    assert found["mouth_error"] > 3 * found["outside_error"] and found["outside_error"] < 4
+    assert found["sharpness_share"] > 0.4 and found["audio_offset_ms"] == pytest.approx(0, abs=1)
+    starts = {counterfactual_systems.random_start(str(name), 100) for name in range(30)}
+    assert len(starts) > 10 and min(starts) >= 25 and max(starts) <= 75
+
+
+def test_every_system_is_scored_between_doing_nothing_and_the_right_answer(known, small_set, work):
+    import counterfactual
+
+    systems = counterfactual.score(small_set, [small_set / "dubs" / "late"], None)
+    assert list(systems) == ["nothing done", "a random mouth", "late", "the right answer"]
+    errors = {label: rows["0000"]["lip_distance"] for label, rows in systems.items()}
+    assert min(errors, key=errors.__getitem__) == "the right answer"
+
+
+def test_real_sentences_have_the_same_ends_of_the_scale(clips_dir, work, monkeypatch):
+    import counterfactual_grid
+    from articulation import grid_pairs
+
+    pytest.importorskip("mediapipe")
+    pair = counterfactual_grid.Sentences(grid_pairs(1)[0])
+    nothing, right = (counterfactual_grid.score_pair(pair, path) for path in (pair.video, pair.speech))
+    assert (nothing["r_target"], nothing["r_leak"]) == pytest.approx((0, 1), abs=1e-6)
+    assert (right["r_target"], right["r_leak"]) == pytest.approx((1, 0), abs=1e-6)
+    assert right["shape_error"] == right["gap_error"] == right["mouth_offset_ms"] == 0
+    assert nothing["shape_error"] > 0.5 and "psnr_outside" not in right
+    with pytest.raises(InputError, match=f"{pair.pair.name}.mp4"):
+        counterfactual_grid.folder_of(work.parent, [pair])

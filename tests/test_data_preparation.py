@@ -16,6 +16,7 @@ from latentsync.config import load_config
 from latentsync.data.manifest import read_manifest
 from latentsync.data.preparation import chain, continuous, report
 from latentsync.data.preparation.run import Preparation, prepare_data
+from latentsync.data.representations import RepresentationCache, TrackedLandmarks
 from latentsync.types import InputError
 
 RESOLUTION = 64
@@ -258,3 +259,29 @@ def test_a_video_that_gives_no_clip_is_named(videos, tmp_path) -> None:
         with pytest.raises(InputError, match=told):
             continuous.prepare_clip(videos / "bert" / f"{name}.mp4", tmp_path, RESOLUTION)
     assert not list(tmp_path.iterdir())
+
+
+def test_representations_are_extracted_to_where_training_looks(
+    done: Preparation, videos: Path, tmp_path, monkeypatch
+) -> None:
+    folder = tmp_path / "all"
+    shutil.copytree(done.manifest.path.parent, folder)
+    wanted = ["features.visual=[landmarks,parsing]", "features.visual_size=32"]
+    extracted = prepared(videos, folder, *wanted).extracted
+    entries = len(done.manifest.entries)
+    assert [line.split(",")[0] for line in extracted] == [
+        f"{kind}: {entries} of {entries} clips" for kind in ("landmarks", "parsing")
+    ]
+    sources = json.loads((folder / "features" / "visual" / "sources.json").read_text())
+    assert sources["landmarks"].startswith("face tracker") and "not independent" in sources["parsing"]
+    for name in ("TrackedLandmarks", "DrawnRegions"):
+        monkeypatch.setattr(f"latentsync.data.representations.{name}.make", None)
+    assert prepared(videos, folder, *wanted).extracted == extracted  # nothing is made again
+    manifest = read_manifest(folder)
+    cache = RepresentationCache(TrackedLandmarks(), folder / "features" / "visual")
+    clip = manifest.clip(manifest.entries[0])
+    assert cache(clip).shape == (len(clip), 956)
+    with pytest.raises(InputError, match=r"features\.visual has 'depth': choose among"):
+        prepared(videos, folder, "features.visual=[depth]")
+    with pytest.raises(InputError, match=r"none\.task does not exist"):
+        prepared(videos, folder, "features.visual=[3dmm]", "features.landmarker=none.task")

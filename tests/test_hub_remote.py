@@ -14,11 +14,12 @@ from hub_samples import (
     small_mel_encoder,
     small_unet,
     small_vae,
+    small_waveform_encoder,
     write_whisper,
 )
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from latentsync.hub import load_components, load_unet, load_vae, remote, save_folder
+from latentsync.hub import load_audio_encoder, load_components, load_unet, load_vae, remote, save_folder
 from latentsync.types import CheckpointError
 
 PUBLISHED = "ByteDance/LatentSync-1.6"
@@ -145,3 +146,18 @@ def test_names_are_read(text, repo, revision):
 @pytest.mark.parametrize("text", ["a", "/a/b", "a/b/c.pt", "a b/c", "../a/b"])
 def test_paths_are_no_names(text):
     assert remote.parse_name(text) is None
+
+
+def test_hubert_by_its_name_on_the_hub(hub):
+    name, encoder = "facebook/hubert-tiny", small_waveform_encoder("hubert")
+    encoder.module.save_pretrained(hub.source(name))
+    (hub.source(name) / "tf_model.h5").write_bytes(b"not asked for")
+    loaded = load_audio_encoder(name)
+    assert type(loaded) is type(encoder) and same_tensors(loaded.module.state_dict(), encoder.module.state_dict())
+    assert {file for _, file, _ in hub.asked} == {"config.json", "model.safetensors"}
+    (hub.source(name) / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no file model\.safetensors"):
+        load_audio_encoder(name)
+    own = "someone/own-encoder"
+    save_folder(hub.source(own), audio_encoder=small_mel_encoder(), settings=SETTINGS)
+    assert same_tensors(load_audio_encoder(own).state_dict(), small_mel_encoder().state_dict())

@@ -211,7 +211,7 @@ def test_auc_counts_the_pairs_in_the_right_order() -> None:
     cosines, match = rng.random(40).round(1), rng.random(40) < 0.5
     pairs = [(a > b) + 0.5 * (a == b) for a in cosines[match] for b in cosines[~match]]
     assert Scores(cosines, match, 0.0).auc == pytest.approx(np.mean(pairs))
-    assert Scores(np.array([0.9, 0.6, 0.5, 0.1]), np.array([True, False, True, False]), 0.0).accuracy == 0.5
+    assert Scores(np.array([0.9, 0.6, 0.5, 0.1]), np.array([True, False, True, False]), 0.0).accuracy() == 0.5
 
 
 @pytest.mark.parametrize("late", [0, 1, 3])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from training_task import lines
-from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_critics, write_vae
+from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_critics, write_unisync, write_vae
 
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
@@ -90,8 +90,13 @@ def test_a_killed_stage_2_run_gives_the_same_losses_bit_for_bit(material, monkey
     assert all(torch.equal(tensor, again[name]) for name, tensor in whole.items())
 
 
-def test_every_loss_reaches_the_network_and_sync_only_where_there_is_sound(material) -> None:
-    task = task_of(stage2(material, "losses.min_snr=5", "weights.noise=0", "weights.trepa=0", "weights.sync=1"))
+@pytest.mark.parametrize("critic", ["stable_syncnet", "unisync"])
+def test_every_loss_reaches_the_network_and_sync_only_where_there_is_sound(material, critic: str) -> None:
+    chosen = [f"sync_critic={critic}"]
+    if critic == "unisync":
+        chosen.append(f"losses.sync_critic={write_unisync(material / 'critics' / 'unisync')}")
+    weights = ["losses.min_snr=5", "weights.noise=0", "weights.trepa=0", "weights.sync=1"]
+    task = task_of(stage2(material, *weights, *chosen))
     for module in task.module.modules():
         if isinstance(module, torch.nn.Linear) and module.weight.abs().sum() == 0:
             torch.nn.init.normal_(module.weight, std=0.1)
@@ -245,7 +250,9 @@ def test_a_frozen_encoder_is_listened_to_through_the_cache(material) -> None:
         (["data.crops=null"], r"no data: give data\.manifest"),
         (["audio_encoder.mel=null"], "the UNet needs an audio encoder"),
         (["unet.cross_attention_dim=16"], "tokens of width 8 and the UNet listens to 16"),
-        (["weights.sync=1"], r"give losses\.sync_critic"),
+        (["weights.sync=1"], r"give losses\.sync_critic, weights of a stable_syncnet"),
+        (["weights.sync=1", "sync_critic=unisync"], r"train/unisync\.py makes one"),
+        (["weights.sync=1", "sync_critic=syncnet"], "choose one of stable_syncnet, unisync"),
         (["weights.trepa=1"], r"give losses\.trepa_critic"),
         (["weights.perceptual=1"], r"give losses\.perceptual_backbone"),
         (["trained=motion_modules"], "no parameter of the UNet has 'motion_modules'"),
@@ -255,6 +262,16 @@ def test_a_frozen_encoder_is_listened_to_through_the_cache(material) -> None:
 def test_what_does_not_fit_says_what_to_do(material, changes, told) -> None:
     with pytest.raises(InputError, match=told):
         build(options(material, *changes))
+
+
+def test_a_unisync_of_other_representations_cannot_judge_frames(material) -> None:
+    of_points = write_unisync(material / "critics" / "points", visual={"kind": "landmarks", "width": 956})
+    chosen = ["weights.sync=1", "sync_critic=unisync", f"losses.sync_critic={of_points}"]
+    with pytest.raises(InputError, match=r"looks at landmarks and listens to mel.*visual\.kind=rgb audio\.kind=mel"):
+        build(options(material, *chosen))
+    of_frames = write_unisync(material / "critics" / "unisync")
+    with pytest.raises(InputError, match=r"windows\.frames is 4, and the critic .* looks at 5"):
+        build(options(material, *chosen[:2], f"losses.sync_critic={of_frames}", "windows.frames=4"))
 
 
 def test_clips_that_cannot_be_used_are_named(material) -> None:

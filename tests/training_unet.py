@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from models_tiny_unisync import tiny_unisync
 from models_tiny_vae import tiny_vae
 from omegaconf import DictConfig
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
@@ -75,6 +77,11 @@ def write_critics(folder: Path) -> tuple[Path, Path]:
     shape = {**small_config(size=16, patch=8, width=16, layers=1, heads=2)}
     VideoMAEForPreTraining(VideoMAEConfig(**shape)).save_pretrained(folder / "videomae")
     return sync, folder / "videomae"
+
+
+def write_unisync(folder: Path, **kinds: dict[str, Any]) -> Path:
+    """A UniSync; kinds: `visual` and `audio`, see `tiny_unisync`."""
+    return save_folder(folder, unisync=tiny_unisync(**kinds), settings=Settings(resolution=RESOLUTION))
 
 
 def options(folder: Path, *changes: str) -> DictConfig:

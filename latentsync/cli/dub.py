@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentsync.cli.checked import CheckedPipeline, CheckFailed, Gate, open_gate
 from latentsync.types import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
   latentsync dub --video talk.mp4 --audio new.wav --out dubbed.mp4
   latentsync dub --video talk.mp4 --audio new.wav --out dubbed.mp4 --dry-run
   latentsync dub --video two.mp4 --audio new.wav --out dubbed.mkv --face 1 --fit loop --report r.json
+  latentsync dub --video talk.mp4 --audio new.wav --out dubbed.mp4 --check --retries 2 --report r.json
   latentsync dub --batch jobs.jsonl
 a line of jobs.jsonl (paths from the file's own folder, options as in Python):
   {"video": "talk.mp4", "audio": "new.wav", "out": "dubbed.mp4", "seed": 3, "fit": "hold"}
@@ -34,7 +36,8 @@ LOADING = (
     "low_memory",
     "landmarks_model",
 )
-RUNNING = ("batch", "dry_run", "quiet", "debug", "command", "run", "parser")
+RUNNING = ("batch", "dry_run", "quiet", "debug", "check", "retries", "command", "run", "parser")
+FAILED = 1  # exit status where the result does not pass the check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,15 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_files(parser.add_argument_group("files"))
     _add_face(parser.add_argument_group("whose mouth"))
     _add_result(parser.add_argument_group("how it looks"))
+    _add_check(parser.add_argument_group("quality gate"))
     _add_sampling(parser.add_argument_group("sampling (default: as the checkpoint was made for)"))
     _add_machine(parser.add_argument_group("machine"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Dub one video, or all of a batch file; 1 when jobs of a batch failed."""
+    """Dub one video, or all of a batch file; 1 when jobs of a batch failed, or the result does not pass the check."""
     options = job_options(arguments)
+    gate = _gate(arguments, options)
     if arguments.batch is not None:
-        return _run_batch(arguments, options)
+        return _run_batch(arguments, options, gate)
     paths = [getattr(arguments, name) for name in PATHS]
     missing = [f"--{name}" for name, path in zip(PATHS, paths, strict=True) if path is None]
     if missing:
@@ -60,8 +65,31 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(pipeline.estimate(*paths, **options).describe())
         return 0
-    print(summary(pipeline.dub(*paths, progress=not arguments.quiet, **options)))
-    return 0
+    if gate is None:
+        print(summary(pipeline.dub(*paths, progress=not arguments.quiet, **options)))
+        return 0
+    return _dub_checked(CheckedPipeline(pipeline, gate), paths, {"progress": not arguments.quiet, **options})
+
+
+def _gate(arguments: argparse.Namespace, options: dict[str, Any]) -> Gate | None:
+    """The quality gate where one is wanted; a recognition network without a photo is its alone."""
+    if arguments.check is None:
+        if arguments.retries:
+            raise InputError("--retries goes with --check: without it nothing says when to try again")
+        return None
+    weights = options.get("identity_weights")
+    if "face_photo" not in options:
+        options.pop("identity_weights", None)
+    return open_gate(arguments.check, arguments.retries, weights)
+
+
+def _dub_checked(pipeline: CheckedPipeline, paths: list[str], options: dict[str, Any]) -> int:
+    try:
+        print(f"{summary(pipeline.dub(*paths, **options))}\n  passed the check")
+        return 0
+    except CheckFailed as error:
+        print(f"latentsync: {error}", file=sys.stderr)
+        return FAILED
 
 
 def job_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -111,7 +139,7 @@ def summary(report: DubReport) -> str:
     return "\n".join(lines + [f"  {event}" for event in report.events])
 
 
-def _run_batch(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], gate: Gate | None) -> int:
     given = [name for name in PATHS if getattr(arguments, name) is not None] + list(options)
     if given:
         raise InputError(f"with --batch, {given[0]} belongs into the lines of {arguments.batch}")
@@ -123,7 +151,8 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
         for job in jobs:
             print(f"line {job.line}:", pipeline.estimate(job.video, job.audio, job.out, **job.options).describe())
         return 0
-    result = run_batch(pipeline, arguments.batch, progress=not arguments.quiet)
+    dub = None if gate is None else CheckedPipeline(pipeline, gate).dub
+    result = run_batch(pipeline, arguments.batch, progress=not arguments.quiet, dub=dub)
     print(f"{len(result.done)} dubbed, {len(result.skipped)} done before, {len(result.failed)} failed", file=sys.stderr)
     return result.exit_code
 
@@ -155,7 +184,10 @@ def _add_face(group: argparse._ArgumentGroup) -> None:
         "--identity-photo", dest="face_photo", metavar="PATH", default=given, help="the face that looks like this one"
     )
     group.add_argument(
-        "--identity-weights", metavar="PATH", default=given, help="face recognition network, for --identity-photo"
+        "--identity-weights",
+        metavar="PATH",
+        default=given,
+        help="face recognition network, for --identity-photo and --check",
     )
     group.add_argument("--landmarks-model", metavar="PATH", help="MediaPipe .task file instead of the bundled model")
 
@@ -186,6 +218,19 @@ def _add_result(group: argparse._ArgumentGroup) -> None:
         help="let the mouth move in silence",
     )
     group.add_argument("--quality", default=given, help="of the encoded video (default high)")
+
+
+def _add_check(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--check",
+        nargs="?",
+        const="check",
+        metavar="LIMITS.yaml",
+        help="measure the result, and fail where it is outside the limits (default: configs/check.yaml)",
+    )
+    group.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="further seeds that are tried where it fails (default 0)"
+    )
 
 
 def _add_sampling(group: argparse._ArgumentGroup) -> None:

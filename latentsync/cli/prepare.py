@@ -49,6 +49,6 @@ def run_preparation(config: DictConfig, *, dry_run: bool, progress: bool) -> int
         print("\n".join(plan_preparation(config).lines()))
         return 0
     done = prepare_data(config, progress=progress)
-    print("\n".join(done.report.lines()))
+    print("\n".join([*done.report.lines(), *(f"extracted {line}" for line in done.extracted)]))
     print(f"manifest: {done.manifest.path}\nreport:   {done.report.path} and .png")
     return FAILED if done.report.defects else 0

@@ -51,6 +51,17 @@ NETWORKS = {
   latentsync train stable_syncnet --config stable_syncnet_small manifest=data/manifest.jsonl run_folder=runs/critic
 """,
     ),
+    "unisync": Network(
+        "UniSync, the critic that says whether a mouth belongs to a sound from any pair of representations",
+        "unisync",
+        "unisync",
+        """examples:
+  latentsync train unisync data.manifest=data/manifest.jsonl
+  latentsync train unisync --config unisync_small data.manifest=data/manifest.jsonl visual.kind=landmarks
+  latentsync train unisync --config unisync_small data.manifest=data/manifest.jsonl audio.kind=features \\
+      audio.encoder=facebook/hubert-large-ll60k run_folder=runs/unisync_hubert
+""",
+    ),
     "videomae": Network(
         "a small VideoMAE on our own clips, as TREPA's critic",
         "videomae",

@@ -1,10 +1,11 @@
-"""Pairs of a window of mouths and a window of sound, half of them from one moment: what StableSyncNet learns from."""
+"""Pairs of a window of mouths and a window of sound, half of them from one moment: what sync networks learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,32 +38,62 @@ class PairRecipe:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs, as `StableSyncNet` takes them; a window that several pairs share is there once."""
+    """Pairs, as a sync network takes them; a window that several pairs share is there once."""
 
-    images: torch.Tensor  # (n, f*c, h, w) lower halves, pixels in [-1, 1] or scaled latents
-    mel: torch.Tensor  # (m, 1, 80, 52)
+    images: torch.Tensor  # (n, ...) e.g. (n, f*c, h, w) lower halves, pixels in [-1, 1] or scaled latents
+    mel: torch.Tensor  # (m, ...) e.g. (m, 1, 80, 52)
     match: torch.Tensor  # (b,) float32: 1 = both of one moment
+    other_speaker: torch.Tensor  # (b,) float32: 1 = the sound is another speaker's
     shown: torch.Tensor  # (b,) int64: which images
     heard: torch.Tensor  # (b,) int64: which mel
 
 
+class Wanted(Protocol):
+    """What a network looks at."""
+
+    @property
+    def pixels(self) -> bool:
+        """Whether it is colours, so that a clip can be given another look."""
+        ...
+
+
+Looked = TypeVar("Looked", bound=Wanted, contravariant=True)
+Change = Callable[[np.ndarray], np.ndarray]
+"""pictures (f, r, r, 3) uint8 -> the same with another look"""
+
+
 @dataclass(frozen=True)
-class SyncClip:
-    """One clip, cut into windows."""
+class PairClip(Generic[Looked]):
+    """One clip, cut into windows. A subclass says what a window is."""
 
     name: str
     speaker: str  # "" where it is not known
-    pictures: np.ndarray  # (f, r, r, 3) uint8 RGB crops, or (f, 4, h, w) float16 latents of their lower halves
+    pictures: np.ndarray  # (f, ...) what is looked at, or what that is made of
     waveform: np.ndarray  # (samples,) float32, 16 kHz
-    columns: np.ndarray  # (f,) column of the mel at each frame
+    columns: np.ndarray  # (f,) column of the mel (or row of the features) at each frame
     starts: np.ndarray  # (windows,) first frames of whole windows: faces throughout, 25 frames a second, with sound
+    silent: np.ndarray  # (f,) bool: the window from this frame on is silent
 
     @property
     def usable(self) -> np.ndarray:
         """(windows,) bool, what the clip's share of the samples is reckoned from."""
         return np.ones(len(self.starts), bool)
 
-    def images(self, start: int, wanted: VisualInput, look: Callable[[np.ndarray], np.ndarray] | None) -> torch.Tensor:
+    def images(self, start: int, wanted: Looked, look: Change | None) -> torch.Tensor:
+        """What the network looks at in the window from frame `start` on, with another look where one is given."""
+        raise NotImplementedError
+
+    def mel(self, start: int) -> torch.Tensor:
+        """What the network listens to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SyncClip(PairClip[VisualInput]):
+    """A clip for StableSyncNet. pictures: (f, r, r, 3) uint8 RGB crops, or (f, 4, h, w) float16 latents of their lower
+    halves; no window counts as silent, as in its published training."""
+
+    def images(self, start: int, wanted: VisualInput, look: Change | None) -> torch.Tensor:
         """(f*c, h, w): the window from frame `start` on, with another look where one is given."""
         taken = self.pictures[start : start + wanted.frames]
         if wanted.space == "latent":
@@ -79,14 +110,23 @@ def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
 
     InputError says why no pair can be drawn from the clip.
     """
+    columns = np.array([syncnet_start(time) for time in clip.times])
+    starts = pair_starts(clip, frames, distance, columns + SYNCNET_COLUMNS <= syncnet_length(clip.waveform))
+    return SyncClip(clip.name, clip.speaker, clip.crops, clip.waveform, columns, starts, np.zeros(len(clip), bool))
+
+
+def pair_starts(clip: ClipCrops, frames: int, distance: int, heard: np.ndarray) -> np.ndarray:
+    """(windows,) first frames of whole windows, each with another one at least `distance` frames away.
+
+    heard: (f,) bool, by first frame: the sound of the window is there. InputError says why there is no such window.
+    """
     if len(clip) < 2 * frames:
         raise InputError(
             f"{clip.name} has {len(clip)} frames, and pairs need two windows, {2 * frames} frames: give a longer clip"
         )
     if not np.isfinite(clip.waveform).all():
         raise InputError(f"{clip.name} has sound that is no number in places: leave it out, or prepare it again")
-    columns = np.array([syncnet_start(time) for time in clip.times])
-    whole = _whole_windows(clip, columns, frames)
+    whole = _whole_windows(clip, frames, heard)
     starts = np.flatnonzero(np.logical_and.reduce(list(whole.values())))
     for reason, windows in whole.items():
         if not windows.any():
@@ -96,23 +136,41 @@ def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
             f"{clip.name} has no two windows of {frames} frames {distance} frames apart with face and sound: give a "
             "longer clip, or prepare it again"
         )
-    starts = starts[(starts - starts[0] >= distance) | (starts[-1] - starts >= distance)]
-    return SyncClip(clip.name, clip.speaker, clip.crops, clip.waveform, columns, starts)
+    return starts[(starts - starts[0] >= distance) | (starts[-1] - starts >= distance)]
 
 
-def _whole_windows(clip: ClipCrops, columns: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+def _whole_windows(clip: ClipCrops, frames: int, heard: np.ndarray) -> dict[str, np.ndarray]:
     """Reason for refusing a clip that has no such window -> (windows,) bool, by first frame."""
     count = len(clip) - frames + 1
     faces = sliding_window_view(clip.usable, frames).all(axis=1)
     spans = clip.times[frames - 1 :] - clip.times[:count]
     steady = np.abs(spans - (frames - 1) / MODEL_FPS) < 0.5 / MODEL_FPS
-    heard = columns[:count] + SYNCNET_COLUMNS <= syncnet_length(clip.waveform)
     rate = (len(clip) - 1) / max(float(clip.times[-1] - clip.times[0]), 1e-6)
     return {
         f"shows a face in no {frames} frames in a row": faces,
         f"has {rate:.4g} frames a second where {MODEL_FPS:g} are wanted": steady,
-        f"has {len(clip.waveform)} samples of sound, too few for any window": heard,
+        f"has {len(clip.waveform)} samples of sound, too few for any window": heard[:count],
     }
+
+
+Cut = TypeVar("Cut")
+
+
+def cut_clips(clips: Iterable[ClipCrops], cut: Callable[[ClipCrops], Cut]) -> tuple[list[Cut], list[str]]:
+    """Every clip that pairs can be drawn from, and why each of the others was skipped.
+
+    cut: raises InputError for a clip that gives no pairs. InputError when no clip is left.
+    """
+    kept, skipped = [], []
+    for clip in clips:
+        try:
+            kept.append(cut(clip))
+        except InputError as error:
+            skipped.append(str(error))
+    if not kept:
+        told = "; ".join(skipped[:NAMED_REASONS]) or "there is none"
+        raise InputError(f"no clip can be used for pairs of picture and sound: {told}")
+    return kept, skipped
 
 
 def sync_clips(
@@ -121,21 +179,16 @@ def sync_clips(
     distance: int,
     encode: Callable[[ClipCrops], np.ndarray] | None = None,
 ) -> tuple[list[SyncClip], list[str]]:
-    """Every clip that pairs can be drawn from, and why each of the others was skipped.
+    """`cut_clips` for StableSyncNet.
 
-    encode: makes the latents of a clip, for a network that looks at them. InputError when no clip is left.
+    encode: makes the latents of a clip, for a network that looks at them
     """
-    kept, skipped = [], []
-    for clip in clips:
-        try:
-            found = sync_clip(clip, wanted.frames, distance)
-            kept.append(replace(found, pictures=encode(clip)) if encode else found)
-        except InputError as error:
-            skipped.append(str(error))
-    if not kept:
-        told = "; ".join(skipped[:NAMED_REASONS]) or "there is none"
-        raise InputError(f"no clip can be used for pairs of picture and sound: {told}")
-    return kept, skipped
+
+    def cut(clip: ClipCrops) -> SyncClip:
+        found = sync_clip(clip, wanted.frames, distance)
+        return replace(found, pictures=encode(clip)) if encode else found
+
+    return cut_clips(clips, cut)
 
 
 Moment = tuple[int, int]
@@ -167,15 +220,16 @@ class _Windows:
         return self._places[key]
 
 
-class PairSampler:
+class PairSampler(Generic[Looked]):
     """Pairs by number: a pair is a function of (seed, index); those of even index match, the others do not.
 
     Crossed pairs, 4 k to 4 k + 3, are of two moments, in one look: picture and sound of the first, picture of the first
     and sound of the second, picture and sound of the second, picture of the second and sound of the first. What of the
     gradient comes from a speaker's looks and voice then cancels within the four; what is left is what moves.
+    No negative is of two silent windows: nothing tells them apart.
     """
 
-    def __init__(self, clips: Sequence[SyncClip], wanted: VisualInput, recipe: PairRecipe, seed: int) -> None:
+    def __init__(self, clips: Sequence[PairClip[Looked]], wanted: Looked, recipe: PairRecipe, seed: int) -> None:
         """InputError when cross-speaker pairs are asked for and the clips name fewer than two speakers."""
         self.clips, self.wanted, self.recipe, self.seed = clips, wanted, recipe, seed
         self.weights = clip_weights(clips, {})
@@ -190,14 +244,15 @@ class PairSampler:
     def batch(self, indices: Sequence[int]) -> PairBatch:
         """The pairs of these numbers."""
         images, mels = _Windows(), _Windows()
-        shown, heard, matches = [], [], []
+        shown, heard, matches, others = [], [], [], []
         for index in indices:
             pair = self._moments(index)
             shown.append(images.place((pair.group, *pair.seen), lambda pair=pair: self._images(pair)))
             heard.append(mels.place((pair.group, *pair.heard), lambda pair=pair: self._mel(pair)))
             matches.append(float(pair.seen == pair.heard))
-        places = (torch.tensor(found) for found in (shown, heard))
-        return PairBatch(torch.stack(images.made), torch.stack(mels.made), torch.tensor(matches), *places)
+            others.append(float(self._speaker(pair.seen) != self._speaker(pair.heard)))
+        told = (torch.tensor(found) for found in (matches, others, shown, heard))
+        return PairBatch(torch.stack(images.made), torch.stack(mels.made), *told)
 
     def pair(self, index: int) -> tuple[torch.Tensor, torch.Tensor, float]:
         """(images (f*c, h, w), mel (1, 80, 52), 1.0 for a pair that matches)."""
@@ -217,9 +272,12 @@ class PairSampler:
 
     def _images(self, pair: _Pair) -> torch.Tensor:
         clip, start = self.clips[pair.seen[0]], pair.seen[1]
-        changed = self.wanted.space == "pixel" and pair.rng.random() < self.recipe.changed_looks
+        changed = self.wanted.pixels and pair.rng.random() < self.recipe.changed_looks
         look = Look.random(pair.rng, clip.pictures.shape[1]) if changed else None
         return clip.images(start, self.wanted, look)
+
+    def _speaker(self, moment: Moment) -> str:
+        return self.clips[moment[0]].speaker
 
     def _mel(self, pair: _Pair) -> torch.Tensor:
         return self.clips[pair.heard[0]].mel(pair.heard[1])
@@ -230,13 +288,19 @@ class PairSampler:
     def _elsewhere(self, number: int, start: int, rng: np.random.Generator) -> Moment:
         """A moment whose sound does not belong to the pictures at `start` of clip `number`."""
         clip = self.clips[number]
+        silent = bool(clip.silent[start])
         if clip.speaker and rng.random() < self.recipe.cross_speaker:
             other = self._drawn(rng)
             while self.clips[other].speaker in ("", clip.speaker):
                 other = self._drawn(rng)
-            return other, int(rng.choice(self.clips[other].starts))
+            return other, int(rng.choice(_told_apart(self.clips[other], self.clips[other].starts, silent)))
         far = clip.starts[np.abs(clip.starts - start) >= self.recipe.negative_distance]
-        return number, int(rng.choice(far))
+        return number, int(rng.choice(_told_apart(clip, far, silent)))
+
+
+def _told_apart(clip: PairClip[Any], starts: np.ndarray, silent: bool) -> np.ndarray:
+    """Those of `starts` whose sound differs from that of a window that is `silent` or not."""
+    return starts[~clip.silent[starts]] if silent else starts
 
 
 class HalfLatents:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentsync.faces.lips import INNER_LIP, OUTER_LIP
 from latentsync.types import Frame
+
+if TYPE_CHECKING:
+    from latentsync.faces.detection import LandmarkDetector
+    from latentsync.faces.tracking import FaceChoice
 
 LANDMARKS = 478
 
@@ -42,10 +47,8 @@ class _Shown:
     dub: bool = True
 
 
-def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
-    from latentsync.media.reader import VideoReader
-
-    for frame in VideoReader(path).frames():
+def _shown(frames: Iterable[Frame], seconds: float | None) -> Iterator[_Shown]:
+    for frame in frames:
         if seconds is not None and frame.time >= seconds:
             return
         yield _Shown(frame)
@@ -53,15 +56,29 @@ def _shown(path: Path | str, seconds: float | None) -> Iterator[_Shown]:
 
 def landmark_track(path: Path | str, *, seconds: float | None = None) -> LandmarkTrack:
     """Track the largest face of a video, or of its first `seconds`. InputError: not a readable video."""
+    from latentsync.media.reader import VideoReader
+
+    return track_of(VideoReader(path).frames(), seconds=seconds)
+
+
+def track_of(
+    frames: Iterable[Frame],
+    *,
+    seconds: float | None = None,
+    detector: LandmarkDetector | None = None,
+    face: FaceChoice = None,
+) -> LandmarkTrack:
+    """`landmark_track` of pictures in order, on whatever clock their times are; detector: None takes the default;
+    face: whose landmarks, None the largest's, see `faces.tracking.SpeakerChooser`."""
     from latentsync.faces.detection import default_detector
     from latentsync.faces.tracking import SpeakerChooser, track
 
-    chooser, rows, seen, times = SpeakerChooser(None), [], [], []
-    for shown, faces, _ in track(_shown(path, seconds), default_detector()):
+    chooser, rows, seen, times = SpeakerChooser(face), [], [], []
+    for shown, found, _ in track(_shown(frames, seconds), detector or default_detector()):
         height, width = shown.frame.image.shape[:2]
-        face = chooser.choose(faces, (width, height))
-        rows.append(np.full((LANDMARKS, 2), np.nan) if face is None else face.landmarks)
-        seen.append(face is not None and face.score > 0)  # a face that the tracker put into a gap was not measured
+        chosen = chooser.choose(found, (width, height))
+        rows.append(np.full((LANDMARKS, 2), np.nan) if chosen is None else chosen.landmarks)
+        seen.append(chosen is not None and chosen.score > 0)  # a face that the tracker put into a gap was not measured
         times.append(shown.frame.time)
     return LandmarkTrack(np.array(times), np.array(rows, np.float32), np.array(seen, bool))
 

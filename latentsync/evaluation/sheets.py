@@ -41,6 +41,21 @@ def _shown(videos: Sequence[Path], limit: int) -> Iterator[tuple[int, list[np.nd
     )
 
 
+def side_by_side(shown: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(TILE, n * TILE, 3) the mouths of n pictures (h, w, 3), each with its own mouth box (4,) px; grey without one."""
+    return np.hstack([_mouth(image, box) for image, box in shown])
+
+
+def _mouth(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    import cv2
+
+    if not np.isfinite(box).all():
+        return np.full((TILE, TILE, 3), 127, np.uint8)
+    centre, half = (box[:2] + box[2:]) / 2, MOUTH_VIEW / 2 * (box[2] - box[0])
+    square = pixel_box([*(centre - half), *(centre + half)], (image.shape[1], image.shape[0]))
+    return cv2.resize(cut(image, square), (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+
+
 def _tiles(images: Sequence[np.ndarray], box: np.ndarray) -> list[np.ndarray]:
     """Pictures of one width: all frames, then all mouths (grey where there is no face)."""
     import cv2
@@ -48,9 +63,4 @@ def _tiles(images: Sequence[np.ndarray], box: np.ndarray) -> list[np.ndarray]:
     height, width = images[0].shape[:2]
     size = (TILE, round(TILE * height / width))
     whole = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
-    if not np.isfinite(box).all():
-        return [*whole, *[np.full((TILE, TILE, 3), 127, np.uint8)] * len(images)]
-    centre, half = (box[:2] + box[2:]) / 2, MOUTH_VIEW / 2 * (box[2] - box[0])
-    square = pixel_box([*(centre - half), *(centre + half)], (width, height))
-    mouths = [cv2.resize(cut(image, square), (TILE, TILE), interpolation=cv2.INTER_CUBIC) for image in images]
-    return [*whole, *mouths]
+    return [*whole, *(_mouth(image, box) for image in images)]

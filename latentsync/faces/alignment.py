@@ -63,6 +63,22 @@ class Aligner:
         return np.column_stack([linear, translation]).astype(np.float32)
 
 
+def crop_landmarks(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks of one clip's frames, in order, as shares of the aligned crop's sides: (f, 478, 2) float32.
+
+    landmarks: (f, 478, 2) px of the whole frame, nan where there is no face; (0, 0) is the crop's top left corner
+    """
+    aligner, size = Aligner(PUBLISHED_RESOLUTION), np.array(crop_size(PUBLISHED_RESOLUTION))
+    shares = np.full(landmarks.shape, np.nan, np.float32)
+    for number, points in enumerate(landmarks):
+        if np.isnan(points[0, 0]):
+            aligner.reset()
+            continue
+        matrix = aligner.matrix(anchor_points(points))
+        shares[number] = (points @ matrix[:, :2].T + matrix[:, 2] + 0.5) / size  # pixel centres at whole numbers
+    return shares
+
+
 def crop(image: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
     """The published crop: bilinear warp by `matrix`, then Lanczos to a square.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -126,26 +126,11 @@ class TaskMesh:
     input_size = TASK_INPUT
 
     def __init__(self, path: Path) -> None:
-        if not Path(path).is_file():
-            raise InputError(
-                f"The face landmarker file {path} does not exist; give the path of a face_landmarker.task."
-            )
         with without_chatter():
             import mediapipe
-            from mediapipe.tasks.python import BaseOptions, vision
 
-            options = vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_buffer=Path(path).read_bytes()),
-                num_faces=TASK_FACES,
-                min_face_detection_confidence=TASK_CONFIDENCE,
-                min_face_presence_confidence=TASK_CONFIDENCE,
-            )
             self._image, self._srgb = mediapipe.Image, mediapipe.ImageFormat.SRGB
-            try:
-                self._landmarker = vision.FaceLandmarker.create_from_options(options)
-            except (RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{path} is not a face landmarker file ({reason}); download it again.") from error
+            self._landmarker = face_landmarker(path, num_faces=TASK_FACES)
             self.meshes(np.zeros((TASK_INPUT, TASK_INPUT, 3), np.uint8))
 
     def meshes(self, image: np.ndarray) -> list[np.ndarray]:
@@ -165,6 +150,29 @@ class TaskMesh:
     def find(self, image: np.ndarray) -> list[Region]:
         """See finder.Finder."""
         return [region_around(points) for points in self.meshes(image)]
+
+
+def face_landmarker(path: Path, **options: Any) -> Any:
+    """mediapipe's FaceLandmarker of a `.task` file. options: of its FaceLandmarkerOptions
+
+    InputError where the file is missing or none of its kind. To be called within `without_chatter`.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"The face landmarker file {path} does not exist; give the path of a face_landmarker.task.")
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    try:
+        return vision.FaceLandmarker.create_from_options(
+            vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_buffer=Path(path).read_bytes()),
+                min_face_detection_confidence=TASK_CONFIDENCE,
+                min_face_presence_confidence=TASK_CONFIDENCE,
+                **options,
+            )
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not a face landmarker file ({reason}); download it again.") from error
 
 
 def bundled_mediapipe() -> ModuleType:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from latentsync.types import MODEL_FPS, Face, Frame
+from latentsync.types import MODEL_FPS, Face, Frame, InputError
 
 from .cuts import CutDetector
 from .detection import LandmarkDetector, default_detector
@@ -37,6 +37,7 @@ class TrackedItem(Protocol):
 
 
 Item = TypeVar("Item", bound=TrackedItem)
+FaceChoice = int | tuple[float, float] | None
 
 
 @dataclass
@@ -129,6 +130,20 @@ class FaceTracker:
         return _Track(number, Face(landmark_box(landmarks), landmarks, number, score))
 
 
+def parse_face(value: int | str | tuple[float, float] | list[float] | None) -> FaceChoice:
+    """`2`, `"2"`, `"640,360"`, `(640, 360)` or None. InputError for anything else."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        if isinstance(value, str) and len(parts) == 1:  # type: ignore[arg-type]
+            return parse_face(int(value))
+        x, y = (float(part) for part in parts)  # type: ignore[union-attr]
+        return x, y
+    except (TypeError, ValueError) as error:
+        raise InputError(f"face is {value!r}; give a number from 0 (the largest) or a point X,Y in pixels.") from error
+
+
 class SpeakerChooser:
     """Who of several faces is dubbed.
 
@@ -138,7 +153,7 @@ class SpeakerChooser:
     one: nobody is dubbed until a face appears at the same place.
     """
 
-    def __init__(self, face: int | tuple[float, float] | None = None) -> None:
+    def __init__(self, face: FaceChoice = None) -> None:
         self._wanted = face
         self._chosen: Face | None = None
         self._known: set[int] = set()

@@ -11,10 +11,12 @@ from latentsync.hub.networks import (
     load_audio_encoder,
     load_stable_syncnet,
     load_unet,
+    load_unisync,
     load_vae,
     load_whisper,
 )
 from latentsync.hub.settings import Settings
+from latentsync.hub.syncnet import load_syncnet
 
 __all__ = [
     "Components",
@@ -23,7 +25,9 @@ __all__ = [
     "load_audio_encoder",
     "load_components",
     "load_stable_syncnet",
+    "load_syncnet",
     "load_unet",
+    "load_unisync",
     "load_vae",
     "load_whisper",
     "save_folder",

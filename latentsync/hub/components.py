@@ -16,6 +16,7 @@ from latentsync.audio.features import AudioEncoder
 from latentsync.hub import remote
 from latentsync.hub.audio_encoders import describe, encoder_part, read_audio_encoder
 from latentsync.hub.folder import (
+    BASIS,
     CONFIG,
     DIFFUSERS_WEIGHTS,
     WEIGHTS,
@@ -41,6 +42,7 @@ from latentsync.hub.tensors import sha256_file
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.stable_syncnet import StableSyncNet
 from latentsync.models.unet import LatentSyncUNet
+from latentsync.models.unisync import UniSync
 from latentsync.types import CheckpointError
 
 WHISPER_OF_WIDTH = {384: "tiny", 768: "small"}  # the published UNets listen to one of these
@@ -173,6 +175,7 @@ def save_folder(
     vae: Autoencoder | None = None,
     audio_encoder: AudioEncoder | None = None,
     stable_syncnet: StableSyncNet | None = None,
+    unisync: UniSync | None = None,
     settings: Settings,
     card: str | None = None,
     dtype: torch.dtype | None = None,
@@ -189,6 +192,9 @@ def save_folder(
         settings = replace(settings, audio_encoder=describe(audio_encoder))
     if stable_syncnet is not None:
         parts["stable_syncnet"] = Part(stable_syncnet.config, {WEIGHTS: stable_syncnet.state_dict()})
+    if unisync is not None:
+        basis = {} if unisync.basis is None else {BASIS: {"components": unisync.basis}}
+        parts["unisync"] = Part(unisync.config, {WEIGHTS: unisync.state_dict(), **basis})
     text = card if card is not None else plain_card(Path(path).name, parts, settings.resolution)
     return write_folder(Path(path), settings.as_json(), parts, text, dtype)
 

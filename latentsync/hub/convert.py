@@ -27,6 +27,8 @@ from latentsync.hub.folder import (
 )
 from latentsync.hub.networks import FileName, read_whisper, syncnet_for, unet_for
 from latentsync.hub.settings import Settings
+from latentsync.hub.syncnet import PART as SYNCNET_PART
+from latentsync.hub.syncnet import is_syncnet, syncnet_part
 from latentsync.hub.tensors import read_json, read_pt, read_safetensors, state_of
 from latentsync.models.unet import (
     LatentSyncUNet,
@@ -43,7 +45,7 @@ Written = tuple[dict[str, Any], dict[str, Part]]  # top entries, parts
 
 
 def convert(source: FileName, destination: FileName) -> Path:
-    """Turn a published `.pt` (UNet, StableSyncNet, Whisper) into a folder of ours, or such a folder back into a `.pt`.
+    """Turn a published file (UNet, StableSyncNet, SyncNet v2, Whisper) into a folder of ours, or such a folder back.
 
     Tensors keep their precision. Returns the destination, which appears whole or not at all.
     CheckpointError when the source is neither, or says more than a published file can hold.
@@ -60,6 +62,8 @@ def convert(source: FileName, destination: FileName) -> Path:
 def _parts(content: dict[str, Any], path: Path) -> Written:
     if "model_state_dict" in content:
         return _whisper_parts(content, path)
+    if is_syncnet(content):
+        return {}, {SYNCNET_PART: syncnet_part(content, path)}
     state = state_of(content, "state_dict", path)
     entries = {key: value for key, value in content.items() if key == "global_step"}
     if any(name.startswith("visual_encoder.") for name in state):
@@ -79,6 +83,8 @@ def published_content(folder: Folder) -> dict[str, Any]:
         return step | {"state_dict": _unet_state(folder.part("unet"))}
     if folder.has("stable_syncnet"):
         return step | {"state_dict": _syncnet_state(folder.part("stable_syncnet"))}
+    if folder.has(SYNCNET_PART):
+        return dict(read_safetensors(folder.part(SYNCNET_PART) / WEIGHTS))
     return _whisper_content(folder.part("audio_encoder"))
 
 

@@ -23,6 +23,7 @@ CONFIG = "config.json"
 CARD = "README.md"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"  # of unet and vae
 WEIGHTS = "model.safetensors"  # of every other part
+BASIS = "basis.safetensors"  # beside the weights of a UniSync that looks at coefficients of a fitted basis
 READABLE = 0o644  # safetensors writes files that only their owner can read
 
 
@@ -35,7 +36,7 @@ class Folder:
     settings: Settings
 
     def has(self, part: str) -> bool:
-        """Whether it holds `unet`, `vae`, `audio_encoder` or `stable_syncnet`."""
+        """Whether it holds `unet`, `vae`, `audio_encoder`, `stable_syncnet`, `syncnet` or `unisync`."""
         return f"{part}/{CONFIG}" in self.config["files"]
 
     def part(self, name: str) -> Path:

@@ -12,15 +12,17 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from latentsync.audio.encoders import WhisperAudioEncoder, whisper_from_openai
 from latentsync.audio.features import AudioEncoder
+from latentsync.audio.speech_embedding import SpeechEmbedding
 from latentsync.config import resource
 from latentsync.hub import remote
 from latentsync.hub.audio_encoders import read_audio_encoder
-from latentsync.hub.folder import CONFIG, DIFFUSERS_WEIGHTS, WEIGHTS, is_folder, open_folder
+from latentsync.hub.folder import BASIS, CONFIG, DIFFUSERS_WEIGHTS, WEIGHTS, is_folder, open_folder
 from latentsync.hub.tensors import build, check_tensors, load_strict, read_json, read_pt, read_safetensors, state_of
 from latentsync.models import stable_syncnet, unet
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.stable_syncnet import StableSyncNet
 from latentsync.models.unet import LatentSyncUNet
+from latentsync.models.unisync import UniSync
 from latentsync.types import CheckpointError
 
 FileName = str | PathLike[str]
@@ -113,6 +115,21 @@ def syncnet_for(state: dict[str, torch.Tensor], path: Path) -> StableSyncNet:
     return build(StableSyncNet, {"config": config}, path)
 
 
+def load_unisync(name: FileName, *, revision: str | None = None) -> UniSync:
+    """UniSync in float32 on the CPU, set to `eval`.
+
+    name: a folder of ours (train/unisync.py makes one) or a hub name. CheckpointError when it is not exactly such a
+    network.
+    """
+    path = locate_part(name, "unisync", CONFIG, revision)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file: nobody published UniSync as one; give a folder of train/unisync.py")
+    network = build(UniSync, {"config": read_json(path / CONFIG)}, path)
+    if (path / BASIS).exists():
+        network.basis = read_safetensors(path / BASIS)["components"]
+    return load_strict(network, read_safetensors(path / WEIGHTS), path)
+
+
 def load_vae(name: FileName = PUBLISHED_VAE, *, revision: str | None = None) -> Autoencoder:
     """The autoencoder in float32 on the CPU, set to `eval`.
 
@@ -169,11 +186,24 @@ def load_whisper(name: FileName, *, revision: str | None = None) -> WhisperAudio
 def load_audio_encoder(name: FileName, *, revision: str | None = None) -> AudioEncoder:
     """The audio encoder in float32 on the CPU.
 
-    name: OpenAI's Whisper `.pt`, a folder of ours, a folder of transformers' (Whisper, HuBERT, wav2vec 2.0), or the
-    name of a published LatentSync. CheckpointError when it is not exactly such a network.
+    name: OpenAI's Whisper `.pt`, a folder of ours, a folder or a hub name of transformers' (Whisper, HuBERT, wav2vec
+    2.0; safetensors), the name of a published LatentSync, or the speech embedding's `.onnx`. CheckpointError when it is
+    not exactly such a network.
     """
-    path = locate_part(name, "audio_encoder", WHISPER_FILE, revision)
+    path = _of_transformers(name, revision) or locate_part(name, "audio_encoder", WHISPER_FILE, revision)
+    if path.suffix == ".onnx":
+        return SpeechEmbedding(path)
     return read_audio_encoder(path) if path.is_dir() else read_whisper(path)
+
+
+def _of_transformers(name: FileName, revision: str | None) -> Path | None:
+    """The cached folder of a hub name whose `config.json` is transformers'."""
+    hub_name = None if name == EMBEDDED or Path(name).exists() else remote.parse_name(str(name), revision)
+    if hub_name is None or hub_name.repo in PUBLISHED_RESOLUTION:
+        return None
+    if "model_type" not in read_json(remote.fetch_folder(hub_name, [CONFIG]) / CONFIG):
+        return None
+    return remote.fetch_folder(hub_name, [CONFIG, WEIGHTS])
 
 
 def read_whisper(path: Path) -> WhisperAudioEncoder:

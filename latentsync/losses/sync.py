@@ -24,7 +24,12 @@ def cosine_bce(visual: torch.Tensor, audio: torch.Tensor, match: torch.Tensor) -
 
     visual, audio: (b, d) of length 1 without negative entries; match: (b,) 1 = same moment, 0 = another
     """
-    likely = cosines(visual, audio).clamp(EDGE, 1 - EDGE)
+    return likely_bce(cosines(visual, audio), match)
+
+
+def likely_bce(likely: torch.Tensor, match: torch.Tensor) -> torch.Tensor:
+    """`cosine_bce` of the cosines (b,) themselves."""
+    likely = likely.float().clamp(EDGE, 1 - EDGE)
     with torch.autocast(likely.device.type, enabled=False):  # autocast refuses it, and half precision has no such edge
         return F.binary_cross_entropy(likely, match.float())
 

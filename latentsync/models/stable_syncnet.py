@@ -53,6 +53,11 @@ class VisualInput:
     size: int = 256  # pixels (or places of a latent) along one side of the whole crop; its lower half is looked at
 
     @property
+    def pixels(self) -> bool:
+        """Whether it looks at colours."""
+        return self.space == "pixel"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(frames * channels, height, width) of what the tower takes."""
         return self.frames * CHANNELS[self.space], self.size // 2, self.size

@@ -78,9 +78,12 @@ def run_batch(
     path: str | Path,
     *,
     progress: bool = True,
+    dub: Callable[..., object] | None = None,
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> BatchResult:
     """Dub every job of a batch file. A job that fails is told and the rest go on.
+
+    dub: called in place of `pipeline.dub`, with the same arguments; what it raises is the job's failure
 
     Finished jobs are noted in `<file>.done`, beside it: run again, what is noted there, unchanged and still in its
     place is skipped.
@@ -96,7 +99,7 @@ def run_batch(
                 result.skipped.append(job.line)
                 tell(f"{where}: already done")
                 continue
-            pipeline.dub(job.video, job.audio, job.out, progress=progress, **job.options)
+            (dub or pipeline.dub)(job.video, job.audio, job.out, progress=progress, **job.options)
             done.add(fingerprint, job.out)
             result.done.append(job.line)
             tell(f"{where}: done")

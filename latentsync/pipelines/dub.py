@@ -20,7 +20,7 @@ from latentsync.pipelines.networks import Networks
 from latentsync.pipelines.options import DubOptions
 from latentsync.pipelines.progress import ProgressReporter
 from latentsync.pipelines.render import Renderer
-from latentsync.pipelines.report import DubReport, FrameLog, peak_memory_mib, versions
+from latentsync.pipelines.report import DubReport, FrameLog, device_memory_mib, peak_memory_mib, versions
 from latentsync.pipelines.scan import Tracker
 from latentsync.pipelines.stream import Crew
 from latentsync.types import InputError
@@ -181,6 +181,7 @@ class DubbingPipeline:
         report.seconds = {stage: round(spent, 3) for stage, spent in job.watch.seconds.items()}
         report.total_seconds = round(seconds, 3)
         report.peak_memory_mib = peak_memory_mib()
+        report.peak_device_memory_mib = device_memory_mib(self.networks.device)
         report.versions = versions()
 
 

@@ -17,7 +17,7 @@ from latentsync.faces.paste import paste_back
 from latentsync.pipelines.device import precision_name
 from latentsync.pipelines.job import Job
 from latentsync.pipelines.networks import Networks
-from latentsync.pipelines.report import peak_memory_mib
+from latentsync.pipelines.report import device_memory_mib, peak_memory_mib
 from latentsync.pipelines.scan import Shot
 from latentsync.types import WINDOW_FRAMES, InputError
 
@@ -105,7 +105,7 @@ def estimate(networks: Networks, job: Job) -> Estimate:
         frame_seconds=frame_seconds,
         seconds=_total_seconds(networks.device, frames, frame_seconds, windows, window_seconds),
         memory_mib=_memory_mib(job),
-        device_memory_mib=_device_memory_mib(networks.device),
+        device_memory_mib=device_memory_mib(networks.device),
     )
 
 
@@ -166,10 +166,6 @@ def _memory_mib(job: Job) -> float | None:
     peak = peak_memory_mib()
     frame = job.info.width * job.info.height * 3 / MIB
     return None if peak is None else peak + frame * (job.settings.most_waiting + QUEUED_FRAMES)
-
-
-def _device_memory_mib(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
 
 
 def _told(value: float | None) -> str:

@@ -11,12 +11,12 @@ from latentsync.config import unknown_key
 from latentsync.diffusion.amplitude import reach
 from latentsync.diffusion.schedulers import make_scheduler
 from latentsync.faces.masks import REGIONS
+from latentsync.faces.tracking import FaceChoice, parse_face
 from latentsync.pipelines.progress import Progress
 from latentsync.pipelines.windows import DEFAULT_OVERLAP, WindowPlanner
 from latentsync.types import InputError
 
 MAX_STEPS, MAX_GUIDANCE = 1000, 20.0
-FaceChoice = int | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,6 @@ class DubOptions:
         values = asdict(self)
         del values["progress"], values["report"]
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def parse_face(value: int | str | tuple[float, float] | list[float] | None) -> FaceChoice:
-    """`2`, `"2"`, `"640,360"`, `(640, 360)` or None. InputError for anything else."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    parts = value.split(",") if isinstance(value, str) else value
-    try:
-        if isinstance(value, str) and len(parts) == 1:  # type: ignore[arg-type]
-            return parse_face(int(value))
-        x, y = (float(part) for part in parts)  # type: ignore[union-attr]
-        return x, y
-    except (TypeError, ValueError) as error:
-        raise InputError(f"face is {value!r}; give a number from 0 (the largest) or a point X,Y in pixels.") from error
 
 
 def _within(name: str, value: float | None, low: float, high: float) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import torch
+
 from latentsync.media.outputs import PrivateFile, write_failure
 from latentsync.pipelines.scan import SceneCut
 from latentsync.pipelines.sequences import Slot
@@ -29,6 +31,7 @@ class DubReport:
     scene_cuts: where the picture begins a new scene, so that tracks end; none where the frames were tracked by others
     seconds: by stage, of work in three threads at once, so their sum may exceed `total_seconds`
     peak_memory_mib: largest resident size of the process so far; None where the system does not tell
+    peak_device_memory_mib: the same of the CUDA card, None elsewhere
     """
 
     video: str
@@ -50,6 +53,7 @@ class DubReport:
     seconds: dict[str, float] = field(default_factory=dict)
     total_seconds: float = 0.0
     peak_memory_mib: float | None = None
+    peak_device_memory_mib: float | None = None
     events: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     report: str | None = None
@@ -157,6 +161,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # extras may be absent
     return found
+
+
+def device_memory_mib(device: torch.device) -> float | None:
+    """Most memory that tensors took on a CUDA card so far, in MiB; None on another device."""
+    return torch.cuda.max_memory_allocated(device) / KIB**2 if device.type == "cuda" else None
 
 
 def peak_memory_mib() -> float | None:

@@ -15,44 +15,33 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentsync.data.crops import ClipCrops
 from latentsync.data.manifest import read_manifest
-from latentsync.data.pair_checks import check_clips
-from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
+from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, sync_clips
 from latentsync.hub import Settings, load_vae, save_folder
-from latentsync.losses.sync import cosine_bce
+from latentsync.losses.sync import cosine_bce, likely_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
-from latentsync.training.runner import Report, Task
-from latentsync.training.runtime import warn_user
+from latentsync.training.runner import Task
 from latentsync.training.sync_guard import StuckGuard
-from latentsync.training.sync_validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
+from latentsync.training.sync_task import VALIDATION_SEED, SyncTask, kept, looked_over
+from latentsync.training.sync_validation import ValidationRecipe
 from latentsync.types import InputError
 
-VALIDATION_SEED = 20_241_209  # the held-out pairs are the same in every run
-NAMED = 3  # skipped clips that a warning names
 
-
-class StableSyncNetTask:
+class StableSyncNetTask(SyncTask[VisualInput]):
     """What is trained, on what, and what tells how well; see `runner.Task`."""
 
     def __init__(
         self,
         network: StableSyncNet,
-        training: PairSampler,
-        held_out: PairSampler,
+        training: PairSampler[VisualInput],
+        held_out: PairSampler[VisualInput],
         guard: StuckGuard,
         validation: ValidationRecipe,
         resolution: int,
     ) -> None:
         """resolution: px, side of the crops."""
-        self.module: torch.nn.Module = network
-        self.input = network.input
-        self.training, self.held_out, self.guard, self.validation = training, held_out, guard, validation
-        self.resolution = self.input.size if self.input.space == "pixel" else resolution
-        self.figures: dict[str, float] = {}  # of the last validation
-
-    def batch(self, indices: Sequence[int]) -> PairBatch:
-        """The pairs of these numbers."""
-        return self.training.batch(indices)
+        super().__init__(network, training, held_out, guard, validation)
+        self.resolution = network.input.size if network.input.space == "pixel" else resolution
 
     def losses(self, module: torch.nn.Module, batch: PairBatch, step: int) -> dict[str, torch.Tensor]:
         """BCE of the cosine, the mean over the batch. No sample's share depends on another's: parts add up exactly."""
@@ -61,26 +50,18 @@ class StableSyncNetTask:
         self.guard.note(step, loss)
         return {"sync": loss}
 
-    def validate(self, module: torch.nn.Module) -> Report:
-        """Loss, accuracy and AUC on fixed held-out pairs; how often moved sound is put back to its place."""
-        recipe = self.validation
-        scores = pair_scores(module, self.held_out, recipe.pairs, recipe.batch)
-        curves = offset_curves(module, self.held_out.clips, self.input, recipe)
-        self.figures = {
-            "loss": scores.loss,
-            "accuracy": scores.accuracy,
-            "auc": scores.auc,
-            **offset_figures(curves),
-        }
-        return Report(self.figures)
+    def pair_loss(self, likely: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+        """See SyncTask."""
+        return likely_bce(likely, batch.match)
 
     def export(self, module: torch.nn.Module, folder: Path) -> None:
         """A checkpoint folder that `hub.load_stable_syncnet` loads."""
         assert isinstance(module, StableSyncNet)
-        figures = "".join(f"- held-out {name}: {value:.4f}\n" for name, value in self.figures.items())
         told = f"Does a mouth belong to a sound? It looks at {_described(module.input)}."
         settings = Settings(resolution=self.resolution)
-        save_folder(folder, stable_syncnet=module, settings=settings, card=f"# StableSyncNet\n\n{told}\n\n{figures}")
+        save_folder(
+            folder, stable_syncnet=module, settings=settings, card=f"# StableSyncNet\n\n{told}\n\n{self.told()}"
+        )
 
 
 def _described(looks_at: VisualInput) -> str:
@@ -126,15 +107,12 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     InputError as `build`.
     """
     network = new_network(config)
-    for purpose, clips in (("train", training), ("validate", held_out)):
-        if not clips:
-            raise InputError(f"there are no clips to {purpose} on: prepare more clips, of at least two speakers")
-    report = check_clips([*training, *held_out])
-    report.raise_if_hopeless()
-    for complaint in report.complaints():
-        warn_user(complaint)
+    report = looked_over(training, held_out)
     recipe, encode = PairRecipe(**config.pairs), _encoder(config, network.input)
-    seen, unseen = (_cut(clips, network.input, recipe, encode) for clips in (training, held_out))
+    seen, unseen = (
+        kept(clips, lambda some: sync_clips(some, network.input, recipe.negative_distance, encode))
+        for clips in (training, held_out)
+    )
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
     return StableSyncNetTask(
         network,
@@ -151,12 +129,3 @@ def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
         return None
     vae = load_vae(config.vae).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     return HalfLatents(vae, looks_at, Path(config.run_folder) / "latents")
-
-
-def _cut(
-    clips: Sequence[ClipCrops], looks_at: VisualInput, recipe: PairRecipe, encode: HalfLatents | None
-) -> list[SyncClip]:
-    kept, skipped = sync_clips(clips, looks_at, recipe.negative_distance, encode)
-    if skipped:
-        warn_user(f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}")
-    return kept

@@ -18,26 +18,29 @@ ALIGNED = 0.3  # correlation of lip gap and loudness over all clips that clean d
 
 
 class StuckGuard:
-    """Watches the loss, and warns with the likely reasons when it sits at ln 2."""
+    """Watches the loss, and warns with the likely reasons when it sits where one answer to every pair leaves it."""
 
-    def __init__(self, report: DataReport, batch: int, crossed: bool = False) -> None:
-        """report: of the training clips; batch: samples of an update; crossed: whether pairs come in fours."""
-        self.report, self.batch, self.crossed = report, batch, crossed
+    def __init__(self, report: DataReport, batch: int, crossed: bool = False, chance: float = CHANCE) -> None:
+        """report: of the training clips; batch: samples of an update; crossed: whether pairs come in fours; chance: the
+        least loss of answering the same to every pair.
+        """
+        self.report, self.batch, self.crossed, self.chance = report, batch, crossed, chance
         self.seen: dict[int, torch.Tensor] = {}  # update -> its last part's loss, read only when it is due
         self.due = WATCHED
 
     def note(self, step: int, loss: torch.Tensor) -> None:
-        """loss: of a part of update `step`. Warns (UserWarning) when the mean of the last updates is ln 2."""
+        """loss: of a part of update `step`. Warns (UserWarning) when the mean of the last updates is `chance`."""
         self.seen[step] = loss.detach()
         if len(self.seen) < self.due:
             return
         means = torch.stack(list(self.seen.values())[-WATCHED:]).reshape(2, -1).float().mean(dim=1)
-        stuck = bool(((means - CHANCE).abs() < NEAR).all())
+        stuck = bool(((means - self.chance).abs() < NEAR).all())
         self.seen, self.due = {}, SILENT_FOR if stuck else WATCHED
         if stuck:
+            named = "ln 2" if self.chance == CHANCE else "what one answer to every pair costs"
             warn_user(
-                f"the loss sits at {float(means.mean()):.3f}, which is ln 2: nothing was learned in the last {WATCHED} "
-                f"updates. Likely reasons: {'; '.join(self.reasons())}"
+                f"the loss sits at {float(means.mean()):.3f}, which is {named}: nothing was learned in the last "
+                f"{WATCHED} updates. Likely reasons: {'; '.join(self.reasons())}"
             )
 
     def reasons(self) -> list[str]:

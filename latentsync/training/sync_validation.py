@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 
-from latentsync.data.pairs import PairSampler, SyncClip
-from latentsync.losses.sync import cosine_bce, cosines
-from latentsync.models.stable_syncnet import VisualInput
+from latentsync.data.pairs import Looked, PairBatch, PairClip, PairSampler
+from latentsync.data.sync_scores import PairScores, right_offsets, shift_scores
+from latentsync.losses.sync import cosines
 
-THRESHOLD = 0.5  # cosine from which picture and sound count as of one moment
-TOLERANCE = 1  # frames between the found and the true place of the sound
+PairLoss = Callable[[torch.Tensor, PairBatch], torch.Tensor]
+"""(cosines (b,), their pairs) -> the mean loss of a batch"""
 
 
 @dataclass(frozen=True)
@@ -29,36 +29,22 @@ class ValidationRecipe:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Cosines of pairs, and which of them match."""
+class Scores(PairScores):
+    """Cosines of pairs, which of them match, and what the loss makes of them."""
 
-    cosines: np.ndarray  # (pairs,)
-    match: np.ndarray  # (pairs,) bool
     loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers at the threshold."""
-        return float(((self.cosines > THRESHOLD) == self.match).mean())
-
-    @property
-    def auc(self) -> float:
-        """Probability that a matching pair has the higher cosine; 0.5 is chance (Mann-Whitney, ties count half)."""
-        alike, other = self.cosines[self.match], self.cosines[~self.match]
-        return float(mannwhitneyu(alike, other).statistic / (len(alike) * len(other)))
 
 
 @torch.no_grad()
-def pair_scores(network: torch.nn.Module, sampler: PairSampler, pairs: int, batch: int) -> Scores:
-    """Cosines of the sampler's first `pairs` pairs."""
+def pair_scores(network: torch.nn.Module, sampler: PairSampler[Any], pairs: int, batch: int, loss: PairLoss) -> Scores:
+    """Cosines of the sampler's first `pairs` pairs. network: (seen, heard) -> vectors of length 1 of both"""
     found, matches, losses = [], [], []
     for first in range(0, pairs, batch):
         drawn = sampler.batch(range(first, min(first + batch, pairs)))
         visual, audio = _vectors(network, drawn.images, drawn.mel)
-        visual, audio = visual[drawn.shown.to(visual.device)], audio[drawn.heard.to(visual.device)]
-        match = drawn.match.to(visual.device)
-        losses.append(cosine_bce(visual, audio, match).item() * len(match))
-        found.append(cosines(visual, audio).cpu().numpy())
+        likely = cosines(visual[drawn.shown.to(visual.device)], audio[drawn.heard.to(visual.device)]).cpu()
+        losses.append(loss(likely, drawn).item() * len(likely))
+        found.append(likely.numpy())
         matches.append(drawn.match.numpy() > 0)
     return Scores(np.concatenate(found), np.concatenate(matches), sum(losses) / pairs)
 
@@ -74,14 +60,13 @@ def shifted_cosines(vectors: tuple[torch.Tensor, torch.Tensor], reach: int) -> n
     vectors: visual and audio, (n, d) each, of n windows that start one frame after the other
     returns: (n - 2 * reach, 2 * reach + 1): window `reach` + i, sound later by column - `reach` frames
     """
-    visual, audio = (side.float().cpu().numpy() for side in vectors)
-    table = visual @ audio.T  # not in torch: autocast would round it to half precision
-    return np.stack([table[i, i - reach : i + reach + 1] for i in range(reach, len(table) - reach)])
+    visual, audio = (side.float().cpu().numpy() for side in vectors)  # in torch autocast would round the products
+    return shift_scores(visual, audio, reach)[reach : len(visual) - reach]
 
 
 @torch.no_grad()
 def offset_curves(
-    network: torch.nn.Module, clips: Sequence[SyncClip], wanted: VisualInput, recipe: ValidationRecipe
+    network: torch.nn.Module, clips: Sequence[PairClip[Looked]], wanted: Looked, recipe: ValidationRecipe
 ) -> list[np.ndarray]:
     """`shifted_cosines` of each clip that is long enough, over its first run of windows."""
     curves = []
@@ -113,10 +98,8 @@ def offset_figures(curves: Sequence[np.ndarray]) -> dict[str, float]:
     """
     if not curves:
         return {}
-    reach = curves[0].shape[1] // 2
-    windows = np.concatenate([curve.argmax(axis=1) for curve in curves]) - reach
-    clips = np.array([curve.mean(axis=0).argmax() for curve in curves]) - reach
+    clips = np.stack([curve.mean(axis=0) for curve in curves])
     return {
-        "offset_accuracy": float((np.abs(windows) <= TOLERANCE).mean()),
-        "clip_offset_accuracy": float((np.abs(clips) <= TOLERANCE).mean()),
+        "offset_accuracy": right_offsets(np.concatenate(curves)),
+        "clip_offset_accuracy": right_offsets(clips),
     }

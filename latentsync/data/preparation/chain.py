@@ -15,6 +15,7 @@ import numpy as np
 from latentsync.audio.features import AudioEncoder
 from latentsync.data.preparation.critics import choose_critic
 from latentsync.data.preparation.cuts import cuts, scenes, stands_still
+from latentsync.data.preparation.extract import check_extractors
 from latentsync.data.preparation.features import aligned_sound, encode_sound, finish_clip
 from latentsync.data.preparation.outcome import DEFECT, OPEN, Drop, FinishedClip, Outcome, Place, failed_to_open
 from latentsync.data.preparation.probe import probe
@@ -224,6 +225,7 @@ def check_tools(settings: Settings) -> None:
     sync_critic(settings.critic)
     if settings.audio_encoder is not None:
         audio_encoder(settings.audio_encoder)
+    check_extractors(settings.visual)
 
 
 # Loaded once in a worker: a preparation has one of each.

@@ -36,7 +36,7 @@ def resample(path: Path, ticks_file: Path, sound_file: Path) -> dict[str, Any]:
 
 def on_the_clock(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """What `resample` writes, and what it returns. Dropped as there."""
-    times, end, damaged = _picture_times(path)
+    times, end, damaged = picture_times(path)
     with read_waveform(path) as sound:
         waveform = sound.read(0, len(sound))
     ticks = tick_table(times, min(end, len(waveform) / AUDIO_SAMPLE_RATE))
@@ -55,8 +55,9 @@ def tick_table(times: np.ndarray, end: float) -> np.ndarray:
     return np.searchsorted((times[1:] + times[:-1]) / 2, ticks - SLACK).astype(np.int32)
 
 
-def _picture_times(path: Path) -> tuple[np.ndarray, float, int]:
-    """(n,) seconds after the first picture, where the last one ends, and how many are stand-ins."""
+def picture_times(path: Path) -> tuple[np.ndarray, float, int]:
+    """(n,) seconds after the first picture, where the last one ends, and how many are stand-ins. Dropped where no
+    picture decodes."""
     decoder = PictureDecoder(path)
     spans = [(picture.time, picture.duration) for picture in decoder.pictures()]
     if not spans:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from latentsync.config import save_config
 from latentsync.data.manifest import FILE_NAME, Manifest, ManifestEntry, write_manifest
 from latentsync.data.preparation.chain import Job, check_tools, prepare
+from latentsync.data.preparation.extract import extract
 from latentsync.data.preparation.outcome import DEFECT, FinishedClip, Outcome, failed_to_open, put_together
 from latentsync.data.preparation.report import Report, make_report, write_report
 from latentsync.data.preparation.settings import Settings, fingerprints, read_settings
@@ -29,6 +30,7 @@ class Preparation:
 
     manifest: Manifest
     report: Report
+    extracted: tuple[str, ...] = ()  # a line for each representation, for people
 
 
 def prepare_data(config: DictConfig, *, progress: bool = True) -> Preparation:
@@ -49,7 +51,9 @@ def prepare_data(config: DictConfig, *, progress: bool = True) -> Preparation:
     if not entries:
         raise InputError(f"no clip is left of {len(found)} file(s): {report.summary_of_drops()}; see {report.path}")
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    return Preparation(write_manifest(settings.folder / FILE_NAME, entries, options), report)
+    manifest = write_manifest(settings.folder / FILE_NAME, entries, options)
+    extracted = extract(manifest, settings.visual, settings.workers) if settings.visual.kinds else ()
+    return Preparation(manifest, report, tuple(extracted))
 
 
 def _gather(job: Job, found: list[VideoFile | Shard], progress: bool) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from latentsync.data.preparation.extract import VisualOptions
 from latentsync.data.preparation.outcome import OPEN
 from latentsync.hub.networks import SYNCNET_FILE, WHISPER_FILE, locate
 from latentsync.hub.tensors import sha256_file
@@ -43,6 +44,7 @@ class Settings:
     smallest_confidence: float
     smallest_quality: float
     audio_encoder: str | None
+    visual: VisualOptions
     validation: float
     seed: int
 
@@ -72,6 +74,12 @@ def read_settings(config: DictConfig) -> Settings:
         smallest_confidence=float(config.sync.smallest_confidence),
         smallest_quality=float(config.quality.smallest),
         audio_encoder=config.features.audio_encoder,
+        visual=VisualOptions(
+            tuple(config.features.visual),
+            config.features.visual_size,
+            config.features.parser,
+            config.features.landmarker,
+        ),
         validation=float(config.split.validation),
         seed=config.split.seed,
     )
@@ -101,7 +109,9 @@ def _complaints(settings: Settings) -> list[str]:
             0 <= settings.validation < 1
         ),
     }
-    return [complaint for complaint, fine in checks.items() if not fine]
+    return [complaint for complaint, fine in checks.items() if not fine] + list(
+        filter(None, [settings.visual.complaint()])
+    )
 
 
 def fingerprints(settings: Settings) -> dict[str, str]:
