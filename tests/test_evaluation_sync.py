@@ -166,6 +166,8 @@ def test_pictures_are_looked_at_once_for_any_sound(talks) -> None:
     assert critic.looked == 1
     critic.scores(talks[1])
     assert critic.looked == 2
+    critic.scores(replace(talks[1], crops=talks[0].crops))
+    assert critic.looked == 3, "other pictures, though of the same landmarks"
 
 
 def test_too_short_a_talk_is_told() -> None:
