@@ -91,7 +91,7 @@ def _inception(path: str) -> nn.Module:
     if not Path(path).is_file():
         raise InputError(f"--fid-weights: '{path}' is not a file; give pt_inception-2015-12-05-6726825d.pth")
     try:
-        from torchmetrics.image.fid import NoTrainInceptionV3  # pyright: ignore[reportMissingImports]
+        from torchmetrics.image.fid import NoTrainInceptionV3
     except ImportError as error:
         raise InputError(f"--fid-weights: {NO_TORCHMETRICS} and torch-fidelity, or leave the flag out") from error
     return NoTrainInceptionV3("inception-v3-compat", ["2048"], path)

@@ -20,7 +20,7 @@ from latentsync.models.videomae import VideoFeatures
 
 FID_EVERY = 5  # frames
 FEWEST = 2  # vectors that a covariance needs
-NO_TORCHMETRICS = "install torchmetrics (pip install torchmetrics)"
+NO_TORCHMETRICS = "install torchmetrics (pip install 'latentsync[metrics]')"
 
 
 @dataclass
@@ -118,7 +118,7 @@ class _Given(nn.Module):
 
 def frechet_distance(made: torch.Tensor, real: torch.Tensor) -> float:
     """Fréchet distance of two sets of vectors (n, d), by torchmetrics. ImportError where it is not installed."""
-    from torchmetrics.image.fid import FrechetInceptionDistance  # pyright: ignore[reportMissingImports]
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
     metric = FrechetInceptionDistance(feature=_Given(made.shape[1]))
     metric.update(real.double(), real=True)
