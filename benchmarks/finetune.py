@@ -84,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of configs/finetune.yaml")
     parser.add_argument("--seed", type=int, default=0, help="of the dubs")
+    parser.add_argument("--note", default="", help="what the base saw, a sentence for the result")
     parser.add_argument("--name", default="finetune", help="of the result files (default: finetune)")
     return parser.parse_args()
 
@@ -103,7 +104,7 @@ def main() -> None:
     base = articulation.describe(Dubber(tuned.base))
     head = (
         f"# Fine-tuning on one speaker\n\n{arguments.clips} sentences of GRID s1, {kind}, options "
-        f"{arguments.set or 'as in configs/finetune.yaml'}; base {base}.\n\n"
+        f"{arguments.set or 'as in configs/finetune.yaml'}; base {base}. {arguments.note}\n\n"
         f"{common.machine()}\n\nMean [95 % interval] ± standard deviation over {arguments.pairs} held-out sentences: "
         "r_target, r_leak and psnr_outside with another's speech, the others with their own.\n\n"
     )
