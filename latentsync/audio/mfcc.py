@@ -45,7 +45,8 @@ def _cepstrum(bands: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """(columns, 13) of filtered powers (columns, 26) and energies (columns,)."""
     from scipy.fft import dct
 
-    kept = dct(np.log(np.where(bands == 0, FLOOR, bands)), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS]
+    cepstrum = np.asarray(dct(np.log(np.where(bands == 0, FLOOR, bands)), type=2, axis=1, norm="ortho"))
+    kept = cepstrum[:, :COEFFICIENTS]
     kept *= 1 + LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
     kept[:, 0] = np.log(np.where(energy == 0, FLOOR, energy))
     return kept
