@@ -76,7 +76,7 @@ class SpeechEmbedding(StreamedEncoder):
         """(n, 76, 32, 1) -> (n, 96)."""
         self._network.setInput(windows)
         answer = self._network.forward()
-        return answer.reshape(len(windows), -1)
+        return answer.reshape(len(windows), -1).copy()  # OpenCV may use its memory again
 
     def stream(self, source: WaveformSource) -> FeatureStream:
         """Rows of `source` on demand; reads all of it once for the spectrogram's maximum."""

@@ -24,6 +24,9 @@ MEL_COLUMNS = 16  # of a window: 0.2 s at 80 a second
 FEATURE_ROWS = round(FRAMES * FEATURE_RATE / MODEL_FPS)  # of a window: 10
 MEL_BANDS = 80
 POOLED = (5, 8)  # places of every representation before the trunk
+# Numbers are filled up with zeros to a multiple of this: of 956 finite ones torch 2.13 made a channel of NaN at random
+# on a CPU with AVX-512.
+WHOLE_CHANNELS = 16
 PICTURE_KERNEL = 7  # of a picture's first convolution
 THRESHOLD = 0.5  # p_sync from which picture and sound count as of one moment
 
@@ -120,14 +123,16 @@ class NumbersFront(nn.Module):
     def __init__(self, in_channels: int, hidden: int, residuals: int, channels: int):
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)  # coordinates and coefficients differ in size by far
-        self.conv = ConvBlock(in_channels, hidden, (3, 1), residual=False)
+        self.filled = -in_channels % WHOLE_CHANNELS
+        self.conv = ConvBlock(in_channels + self.filled, hidden, (3, 1), residual=False)
         self.inner = nn.Sequential(*(ConvBlock(hidden, hidden, (3, 1), residual=True) for _ in range(residuals)))
         self.spread = nn.ConvTranspose2d(hidden, channels, (1, POOLED[1]), bias=False)
         self.norm_out = nn.BatchNorm2d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (b, in_channels, time, 1) -> (b, channels, time, 8)."""
-        return F.relu(self.norm_out(self.spread(self.inner(self.conv(self.norm(x))))))
+        x = F.pad(self.norm(x), (0, 0, 0, 0, 0, self.filled))
+        return F.relu(self.norm_out(self.spread(self.inner(self.conv(x)))))
 
 
 class Trunk(nn.Module):
