@@ -43,7 +43,7 @@ class Found:
     def values(self, cell: str, group: str, figure: str) -> np.ndarray:
         """One number a seed that was measured."""
         found = [self.rows.get((run_name(cell, seed), group)) for seed in self.seeds]
-        return np.array([row[figure] for row in found if row is not None and math.isfinite(row[figure])])
+        return np.array([row[figure] for row in found if row is not None and figure in row])
 
     def mean(self, cell: str, group: str, figure: str) -> float:
         """Over seeds; nan where there is none."""
