@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import warnings
@@ -18,6 +19,7 @@ import torch
 from latentsync.cli import COMMANDS, build_parser, main
 from latentsync.cli import convert as convert_command
 from latentsync.cli import dub as dub_command
+from latentsync.cli.train import NETWORKS
 
 
 class Command:
@@ -76,8 +78,9 @@ def test_every_option_of_a_job_has_its_flag_and_no_flag_goes_nowhere():
 
 def test_the_examples_of_help_parse():
     parser = build_parser()
-    for module in COMMANDS.values():
-        lines = [line.strip() for line in module.EXAMPLES.splitlines() if line.startswith("  latentsync ")]
+    for examples in [module.EXAMPLES for module in COMMANDS.values()] + [n.examples for n in NETWORKS.values()]:
+        whole = examples.replace("\\\n", " ").splitlines()
+        lines = [line.strip() for line in whole if line.startswith("  latentsync ")]
         assert lines
         for line in lines:
             parser.parse_args(line.split()[1:])
@@ -340,3 +343,12 @@ def test_an_unknown_option_in_a_batch_is_named(command, capsys):
 def test_options_of_jobs_do_not_go_beside_a_batch(command, capsys):
     status, told = run_batch(command, batch(command, {}), capsys, "--seed", "3")
     assert status == 2 and "seed belongs into the lines" in told
+
+
+def test_every_network_that_can_be_trained_is_there(capsys):
+    """The module named for each is one that trains, with the configuration named: seen by what each says is missing."""
+    for name, network in NETWORKS.items():
+        assert main(["train", name, "run.stepz=1" if name != "embedded" else "stepz=1"]) == 2
+        assert f"unknown option '{'run.stepz' if name != 'embedded' else 'stepz'}'" in capsys.readouterr().err
+        module = importlib.import_module(f"latentsync.training.{network.module}")
+        assert hasattr(module, "EmbeddedRecipe" if name == "embedded" else "build")

@@ -130,3 +130,16 @@ def test_two_jobs_at_once_in_one_folder(dubbing_material, tmp_path):
 def pictures(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+    ids=["default", "own count", "own policy"],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_decides(given, spins):
+    """Set before torch is loaded, whatever is imported first of the package."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import latentsync.types, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | given, check=True)
+    assert done.stdout.split() == [spins, "False"]

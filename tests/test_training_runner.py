@@ -15,7 +15,7 @@ from training_task import OPTIONS, WIDTH, Killed, LineTask, in_processes, lines,
 
 from latentsync.training.averages import Averages
 from latentsync.training.devices import enable_gradient_checkpointing, make_optimizer
-from latentsync.training.recipe import command, train
+from latentsync.training.recipe import train
 from latentsync.training.runner import BadSample, RunConfig, run
 from latentsync.training.samples import REPLACEMENT, Parts, part_stream
 from latentsync.types import InputError
@@ -221,9 +221,6 @@ def test_a_run_folder_explains_itself_and_refuses_another_run(tmp_path, capsys) 
         train(longer, lambda config: (LineTask(), "data2"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="width was 1 and is 2"):
         train(OmegaConf.merge(config, {"width": 2}), lambda config: (LineTask(), "data1"))  # type: ignore[arg-type]
-    with pytest.raises(SystemExit) as left:
-        command("", "nowhere", lambda config: (LineTask(), ""), [])
-    assert left.value.code == 2 and "error: there is no configuration nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in RECIPES.glob("*.py")))
@@ -232,5 +229,5 @@ def test_a_misspelt_option_of_any_recipe_is_one_sentence(script, monkeypatch, ca
     with pytest.raises(SystemExit) as left:
         runpy.run_path(str(RECIPES / script), run_name="__main__")
     told = capsys.readouterr().err
-    assert left.value.code == 2 and told.startswith("error: the overrides: unknown option 'videoz'")
+    assert left.value.code == 2 and ": the overrides: unknown option 'videoz'" in told
     assert told.count("\n") == 1

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any
 
 from latentsync import __version__
-from latentsync.cli import convert, demo, doctor, dub, finetune, lora, prepare, share
+from latentsync.cli import convert, demo, doctor, dub, finetune, lora, prepare, share, train
 from latentsync.config import unknown_key
 from latentsync.media.outputs import DISK_FULL
 from latentsync.types import InputError
 
 COMMANDS = {"dub": dub, "convert": convert, "doctor": doctor, "demo": demo, "prepare": prepare}
-COMMANDS |= {"finetune": finetune, "lora": lora, "share": share}
+COMMANDS |= {"train": train, "finetune": finetune, "lora": lora, "share": share}
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +72,3 @@ class PairScores:
         """Probability that a matching pair scores higher; 0.5 is chance (Mann-Whitney, ties count half)."""
         alike, other = self.scores[self.match], self.scores[~self.match]
         return float(mannwhitneyu(alike, other).statistic / (len(alike) * len(other)))
-
-    @staticmethod
-    def joined(parts: Sequence[PairScores]) -> PairScores:
-        """All pairs of several."""
-        return PairScores(np.concatenate([p.scores for p in parts]), np.concatenate([p.match for p in parts]))

@@ -31,6 +31,16 @@ def batches(things: Iterable[Thing], size: int = BATCH) -> Iterator[list[Thing]]
         yield some
 
 
+def runs(things: Iterable[Thing], size: int, window: int) -> Iterator[list[Thing]]:
+    """Lists of at most `size` new things, each list after the last `window` - 1 of the one before, so that every window
+    of `window` lies whole in just one of them."""
+    held: list[Thing] = []
+    for some in batches(things, size):
+        held = [*held[max(0, len(held) + 1 - window) :], *some]
+        if len(held) >= window:
+            yield held
+
+
 class StableVectors:
     """A network, frozen, on the GPU where there is one."""
 

@@ -27,36 +27,22 @@ BAD_INPUT = 2  # exit status
 
 
 def run_command(
-    description: str | None, default: str, work: Work, dry_run: str | None, arguments: Sequence[str] | None = None
+    description: str | None, default: str, work: Work, dry_run: str, arguments: Sequence[str] | None = None
 ) -> NoReturn:
     """Parse the command line of a recipe, do its work, and leave with its exit status; bad input is one sentence.
 
-    default: name of the configuration; dry_run: help of `--dry-run`, None for a recipe without one
+    default: name of the configuration; dry_run: help of `--dry-run`
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default=default, help=f"a yaml file or the name of a configuration ({default})")
-    if dry_run is not None:
-        parser.add_argument("--dry-run", action="store_true", help=dry_run)
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the configuration")
     given = parser.parse_args(arguments)
     try:
-        sys.exit(work(load_config(given.config, given.overrides), getattr(given, "dry_run", False)))
+        sys.exit(work(load_config(given.config, given.overrides), given.dry_run))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
-
-
-def command(description: str | None, default: str, build: Build, arguments: Sequence[str] | None = None) -> NoReturn:
-    """`run_command` of a recipe that trains one task.
-
-    default: a configuration with the entry `run_folder` and the group `run:` (see `RunConfig`)
-    """
-
-    def work(config: DictConfig, dry_run: bool) -> int:
-        train(config, build, dry_run)
-        return 0
-
-    run_command(description, default, work, "print parameters, memory and steps, and stop", arguments)
 
 
 def train(config: DictConfig, build: Build, dry_run: bool = False) -> Path:

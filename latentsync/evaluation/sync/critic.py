@@ -40,6 +40,11 @@ class Talk:
         """(f, 4) left, top, right, bottom px of the face."""
         return np.array([landmark_box(points) for points in self.landmarks])
 
+    def shows_what(self, other: Talk) -> bool:
+        """Whether both are made of the very same pictures, whatever is heard."""
+        mine, theirs = ((one.landmarks, one.pictures, one.crops) for one in (self, other))
+        return all(one is another for one, another in zip(mine, theirs, strict=True))
+
     def with_sound(self, waveform: np.ndarray) -> Talk:
         """The same pictures with other sound (samples,), cut or filled with silence to their length."""
         samples = len(self) * PICTURE_SAMPLES

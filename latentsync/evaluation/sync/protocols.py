@@ -1,7 +1,7 @@
 """How sync critics are compared: offset accuracy in contexts, binary accuracy with AUC, LSE-C and LSE-D.
 
-The first two are never mixed in one column: chance is 9.7 % for the one and 50 % for the other. All figures are the same
-in whatever order the clips are given.
+The first two are never mixed in one column: chance is 9.7 % for the one and 50 % for the other. All figures are the
+same in whatever order the clips are given.
 """
 
 from __future__ import annotations

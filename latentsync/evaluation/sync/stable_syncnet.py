@@ -22,13 +22,13 @@ class StableSyncNetCritic(VectorCritic):
         """network: see `hub.load_stable_syncnet`; vae: whose latents it looks at, where it does. InputError without."""
         super().__init__()
         looks_at = network.input
-        if looks_at.space == "latent" and vae is None:
+        latent = vae if looks_at.space == "latent" else None
+        if looks_at.space == "latent" and latent is None:
             raise InputError("this StableSyncNet looks at latents: name the autoencoder that it was trained with")
         self.frames = looks_at.frames
-        latent = looks_at.space == "latent" and vae is not None
-        self._vectors = StableVectors(network, vae if latent else None)
-        self._side = looks_at.size * scale(vae) if latent else max(looks_at.size, PUBLISHED_RESOLUTION)
-        self._exact = latent
+        self._vectors = StableVectors(network, latent)
+        self._side = max(looks_at.size, PUBLISHED_RESOLUTION) if latent is None else looks_at.size * scale(latent)
+        self._exact = latent is not None
 
     def seen(self, talk: Talk) -> np.ndarray:
         """(f - frames + 1, d). InputError where a network of latents meets crops prepared at another size."""

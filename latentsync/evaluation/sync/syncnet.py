@@ -9,7 +9,7 @@ import torch
 
 from latentsync.audio.mfcc import mfcc
 from latentsync.data.sync_scores import minus_distance
-from latentsync.data.sync_vectors import batches
+from latentsync.data.sync_vectors import batches, runs
 from latentsync.evaluation.sync.critic import Talk
 from latentsync.evaluation.sync.vectors import VectorCritic
 from latentsync.models.syncnet import COLUMNS, FRAMES, SIDE, SyncNet
@@ -18,7 +18,7 @@ COLUMNS_A_FRAME = 4  # MFCC columns to a picture
 CROP_SCALE = 0.40  # of half the face's size, by which the crop reaches further to the sides; twice as far below
 MEDIAN = 13  # pictures over which the face's place and size are smoothed
 GREY = 110  # level outside the picture
-RUN = 8  # windows of pictures at once
+RUN = 8  # new pictures at once
 HEARD_AT_ONCE = 64  # windows of sound at once
 
 
@@ -51,13 +51,9 @@ class SyncNetCritic(VectorCritic):
 def see(network: SyncNet, crops: Iterator[np.ndarray]) -> np.ndarray:
     """crops: each (224, 224, 3) uint8 RGB -> (f - 4, 1024), one for every five in a row."""
     device, vectors = next(network.parameters()).device, []
-    held: list[np.ndarray] = []
-    for some in batches(crops, RUN):
-        held = [*held, *some]
-        if len(held) >= FRAMES:
-            bgr = torch.from_numpy(np.stack(held)[..., ::-1].copy()).movedim(-1, 0).float()
-            vectors.append(network.see(bgr[None].to(device))[0].cpu().numpy())
-            held = held[1 - FRAMES :]
+    for run in runs(crops, RUN, FRAMES):
+        bgr = torch.from_numpy(np.stack(run)[..., ::-1].copy()).movedim(-1, 0).float()
+        vectors.append(network.see(bgr[None].to(device))[0].cpu().numpy())
     return np.concatenate(vectors)
 
 

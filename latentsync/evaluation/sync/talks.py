@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,19 +87,27 @@ def _notes(times: np.ndarray, judged: int, ticks: int) -> tuple[str, ...]:
 
 
 def _talk(path: Path, run: _Run, ticks: np.ndarray, waveform: np.ndarray, notes: tuple[str, ...]) -> Talk:
-    landmarks = np.stack(run.landmarks).astype(np.float32)
-    stop = run.start + len(landmarks)
+    stop = run.start + len(run.landmarks)
 
     def pictures() -> Iterator[np.ndarray]:
         return (tick.frame.image for tick in TickStream(path, ticks).between(run.start, stop))
+
+    sound = waveform[run.start * PICTURE_SAMPLES : stop * PICTURE_SAMPLES]
+    made = talk_of(path.stem, np.stack(run.landmarks).astype(np.float32), sound, pictures)
+    return replace(made, start=run.start / MODEL_FPS, notes=notes)
+
+
+def talk_of(
+    name: str, landmarks: np.ndarray, waveform: np.ndarray, pictures: Callable[[], Iterator[np.ndarray]]
+) -> Talk:
+    """A talk whose aligned crops are cut out of its pictures. Arguments as `Talk` has them."""
 
     def crops(resolution: int) -> Iterator[np.ndarray]:
         aligner = Aligner(resolution)
         for image, points in zip(pictures(), landmarks, strict=True):
             yield crop(image, aligner.matrix(anchor_points(points)), resolution)
 
-    sound = waveform[run.start * PICTURE_SAMPLES : stop * PICTURE_SAMPLES]
-    return Talk(path.stem, landmarks, sound, pictures, crops, run.start / MODEL_FPS, notes=notes)
+    return Talk(name, landmarks, waveform, pictures, crops)
 
 
 def prepared_talk(clip: ClipCrops) -> Talk:

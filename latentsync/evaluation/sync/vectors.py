@@ -19,7 +19,7 @@ class VectorCritic(ABC):
     fewest: int | None = None  # pictures that it needs, where these are more than a window
 
     def __init__(self) -> None:
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: tuple[Talk, np.ndarray] | None = None
 
     @abstractmethod
     def seen(self, talk: Talk) -> np.ndarray:
@@ -37,6 +37,6 @@ class VectorCritic(ABC):
     def scores(self, talk: Talk, max_shift: int = MAX_SHIFT) -> np.ndarray:
         """See SyncCritic. The vectors of the last talk's pictures are kept, for the same pictures with other sound."""
         check_length(talk, self.fewest or self.frames)
-        if self._last is None or self._last[0] is not talk.landmarks:
-            self._last = talk.landmarks, self.seen(talk)
+        if self._last is None or not talk.shows_what(self._last[0]):
+            self._last = talk, self.seen(talk)
         return shift_scores(self._last[1], self.heard(talk), max_shift, self.likeness)
