@@ -100,10 +100,10 @@ def ordering(found: Found) -> tuple[str, list[dict[str, Any]]]:
             ours = {name: found.mean(name, group, figure) for name in PAIRS}
             if any(math.isnan(value) for value in ours.values()):
                 continue
-            rank = spearmanr([PAPER[name] for name in PAIRS], [ours[name] for name in PAIRS])
+            rank: Any = spearmanr([PAPER[name] for name in PAIRS], [ours[name] for name in PAIRS])
             visual = {v: float(np.mean([ours[f"{a}_{v}"] for a in AUDIOS])) for v in VISUALS}
             paper = {v: float(np.mean([PAPER[f"{a}_{v}"] for a in AUDIOS])) for v in VISUALS}
-            among = spearmanr([paper[v] for v in VISUALS], [visual[v] for v in VISUALS])
+            among: Any = spearmanr([paper[v] for v in VISUALS], [visual[v] for v in VISUALS])
             gain = 100 * float(np.mean([ours[f"features_{v}"] - ours[f"mel_{v}"] for v in VISUALS]))
             order = " > ".join(sorted(VISUALS, key=lambda v: -visual[v]))
             lines.append([group, figure, f"{rank.statistic:.2f} (p {rank.pvalue:.2f})", f"{among.statistic:.2f}"])
