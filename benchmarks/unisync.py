@@ -3,7 +3,7 @@
 Trains configs/unisync_small.yaml on drawn and recorded speakers for the same number of updates in every cell of the
 grid, and measures each network on speakers that it never saw, drawn and recorded ones, by both protocols: pairs told
 apart, and offsets found. Every training takes --minutes at most: an update of each pair is timed first, and the slowest
-decides. Run again after a kill, it goes on; tables are written after every network.
+decides, unless --updates is given. Run again after a kill, it goes on; tables are written after every network.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Sweep:
             plan = Plan(**json.loads(path.read_text()))
             plan.check(wanted)
             return plan
-        made = Plan(**{**asdict(wanted), "steps": self.dry_run()})
+        made = Plan(**{**asdict(wanted), "steps": given.updates or self.dry_run()})
         with common.made_whole(path) as partial:
             partial.write_text(json.dumps(asdict(made), indent=1) + "\n")
         return made
@@ -185,6 +185,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = common.parser(__doc__, EXAMPLE)
     parser.add_argument("--crops", type=Path, required=True, help="folder of prepared clips, drawn and recorded")
     parser.add_argument("--minutes", type=float, default=4.0, help="of one training (default: 4, at most 15)")
+    parser.add_argument(
+        "--updates", type=int, help="of every training, where others use the cores while a new sweep would time them "
+        "(default: as many as fit into --minutes)",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--only", nargs="+", default=list(CELLS), choices=list(CELLS), help="cells (default: all)")
     parser.add_argument(

@@ -43,7 +43,7 @@ class Found:
     def values(self, cell: str, group: str, figure: str) -> np.ndarray:
         """One number a seed that was measured."""
         found = [self.rows.get((run_name(cell, seed), group)) for seed in self.seeds]
-        return np.array([row[figure] for row in found if row is not None and math.isfinite(row[figure])])
+        return np.array([row[figure] for row in found if row is not None and figure in row])
 
     def mean(self, cell: str, group: str, figure: str) -> float:
         """Over seeds; nan where there is none."""
@@ -100,16 +100,16 @@ def ordering(found: Found) -> tuple[str, list[dict[str, Any]]]:
             ours = {name: found.mean(name, group, figure) for name in PAIRS}
             if any(math.isnan(value) for value in ours.values()):
                 continue
-            rank, p = spearmanr([PAPER[name] for name in PAIRS], [ours[name] for name in PAIRS])
+            rank: Any = spearmanr([PAPER[name] for name in PAIRS], [ours[name] for name in PAIRS])
             visual = {v: float(np.mean([ours[f"{a}_{v}"] for a in AUDIOS])) for v in VISUALS}
             paper = {v: float(np.mean([PAPER[f"{a}_{v}"] for a in AUDIOS])) for v in VISUALS}
-            among, _ = spearmanr([paper[v] for v in VISUALS], [visual[v] for v in VISUALS])
+            among: Any = spearmanr([paper[v] for v in VISUALS], [visual[v] for v in VISUALS])
             gain = 100 * float(np.mean([ours[f"features_{v}"] - ours[f"mel_{v}"] for v in VISUALS]))
             order = " > ".join(sorted(VISUALS, key=lambda v: -visual[v]))
-            lines.append([group, figure, f"{rank:.2f} (p {p:.2f})", f"{among:.2f}"])
+            lines.append([group, figure, f"{rank.statistic:.2f} (p {rank.pvalue:.2f})", f"{among.statistic:.2f}"])
             lines[-1] += [order, f"{gain:+.1f}"]
-            values.append({"group": group, "figure": figure, "spearman": float(rank), "p": float(p)})
-            values[-1] |= {"spearman_visual": float(among), "order": order, "features_over_mel": gain}
+            values.append({"group": group, "figure": figure, "spearman": rank.statistic, "p": rank.pvalue})
+            values[-1] |= {"spearman_visual": among.statistic, "order": order, "features_over_mel": gain}
     paper_gain = float(np.mean([PAPER[f"features_{v}"] - PAPER[f"mel_{v}"] for v in VISUALS]))
     lines.append(["the paper, LRS2", "binary", "1", "1", " > ".join(VISUALS), f"{paper_gain:+.1f}"])
     header = ("clips", "figure", "rank correlation of the 8 pairs", "of the 4 visual", "visual, best first")

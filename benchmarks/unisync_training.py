@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -267,7 +268,7 @@ def figures(critic: RunCritic, clips: Sequence[ClipCrops]) -> dict[str, float]:
     found = binary_accuracy(critic, talks)
     accuracies = offset_accuracy([critic.scores(talk) for talk in talks], critic.frames)
     assert found.accuracy is not None and all(len(talk.waveform) == PICTURE_SAMPLES * len(talk) for talk in talks)
-    return {
+    measured = {
         **{f"offset_{context}": accuracy for context, accuracy in accuracies.items()},
         "binary": found.accuracy,
         "auc": found.auc,
@@ -275,3 +276,4 @@ def figures(critic: RunCritic, clips: Sequence[ClipCrops]) -> dict[str, float]:
         "auc_swapped": found.auc_swapped,
         "clips": float(len(talks)),
     }
+    return {name: value for name, value in measured.items() if math.isfinite(value)}  # one speaker has no other's sound
