@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -167,3 +168,27 @@ def write_results(name: str, text: str, values: Any) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
     print(text)
     print(f"written to {RESULTS / name}.md and .json")
+
+
+class Sweep(Protocol):
+    """Trainings that go on where they stopped."""
+
+    def run(self) -> object:
+        """Go on."""
+        ...
+
+    def dry_run(self) -> object:
+        """Say how long it takes."""
+        ...
+
+
+def go_on(begin: Callable[[], Sweep], dry_run: bool) -> None:
+    """Begin or go on with a sweep; bad input is one sentence."""
+    try:
+        sweep = begin()
+        if dry_run:
+            sweep.dry_run()
+        else:
+            sweep.run()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -216,14 +216,7 @@ def main() -> None:
     """Go on with the sweep."""
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    try:
-        sweep = Sweep(arguments)
-        if arguments.dry_run:
-            sweep.dry_run()
-        else:
-            sweep.run()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    common.go_on(lambda: Sweep(arguments), arguments.dry_run)
 
 
 if __name__ == "__main__":
