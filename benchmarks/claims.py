@@ -2,8 +2,9 @@
 
 Trains the critics (pixel and latent StableSyncNet, VideoMAE), one more StableSyncNet that only judges, then the UNet of
 configs/unet/claims.yaml with each set of losses and each seed, all for the same number of updates from one checkpoint;
-dubs people that nothing was trained on and measures. Every training takes --minutes at most: an update of each is timed
-first, and the slowest decides. Run again after a kill, it goes on; tables are written after every network.
+dubs people that nothing was trained on and measures. A UNet trains for --minutes at most, a critic for
+--critic-minutes: an update of each is timed first, and the slowest UNet decides. Run again after a kill, it goes on;
+tables are written after every network.
 """
 
 from __future__ import annotations
@@ -61,19 +62,21 @@ class Plan:
     start: str  # checkpoint
     digest: str  # of its bytes
     crops: str
-    minutes: float
+    minutes: float  # of one UNet's training
+    critic_minutes: float  # of one critic's
     trepa: float  # weight of that loss
     changes: list[str]  # of every UNet's configuration
     steps: dict[str, int]  # of every critic, and of every UNet under UNET
 
     def check(self, arguments: argparse.Namespace, digest: str) -> None:
         """InputError where the sweep began with other arguments."""
-        given = (arguments.start, digest, str(arguments.crops), arguments.minutes, arguments.trepa, arguments.set)
-        began = (self.start, self.digest, self.crops, self.minutes, self.trepa, self.changes)
+        given = (arguments.start, digest, str(arguments.crops), arguments.minutes, arguments.critic_minutes)
+        given += (arguments.trepa, arguments.set)
+        began = (self.start, self.digest, self.crops, self.minutes, self.critic_minutes, self.trepa, self.changes)
         if given != began:
             raise InputError(
-                f"the sweep {arguments.name} began with {began} (start, its digest, crops, minutes, weight of TREPA, "
-                f"changes) and {given} are given: use the same, or another --name"
+                f"the sweep {arguments.name} began with {began} (start, its digest, crops, minutes, critics' "
+                f"minutes, weight of TREPA, changes) and {given} are given: use the same, or another --name"
             )
 
 
@@ -91,12 +94,15 @@ def time_updates(folder: Path, trainer: Trainer, variants: Sequence[str]) -> dic
     return seconds
 
 
-def steps_within(minutes: float, seconds: Mapping[str, float]) -> dict[str, int]:
-    """Updates of every critic, and of every UNet alike: as many as the slowest variant does in the time."""
-    budget = USED * 60 * minutes
-    steps = {name: max(1, int(budget / seconds[name])) for name in CRITICS if name in seconds}
+def steps_within(minutes: float, critic_minutes: float, seconds: Mapping[str, float]) -> dict[str, int]:
+    """Updates of every critic, and of every UNet alike: as many as the slowest variant does in its minutes."""
+
+    def fit(budget: float, each: float) -> int:
+        return max(1, int(USED * 60 * budget / each))
+
+    steps = {name: fit(critic_minutes, seconds[name]) for name in CRITICS if name in seconds}
     slowest = max(value for name, value in seconds.items() if name not in CRITICS)
-    return {**steps, UNET: max(1, int(budget / slowest))}
+    return {**steps, UNET: fit(minutes, slowest)}
 
 
 def estimate(seconds: Mapping[str, float], steps: Mapping[str, int], arguments: argparse.Namespace) -> str:
@@ -145,9 +151,10 @@ class Sweep:
 
     def _new_plan(self, seconds: Mapping[str, float]) -> Plan:
         given = self.arguments
-        steps = steps_within(given.minutes, seconds)
+        steps = steps_within(given.minutes, given.critic_minutes, seconds)
         print(estimate(seconds, steps, given), flush=True)
-        return Plan(given.start, self.digest, str(given.crops), given.minutes, given.trepa, given.set, steps)
+        minutes = (given.minutes, given.critic_minutes)
+        return Plan(given.start, self.digest, str(given.crops), *minutes, given.trepa, given.set, steps)
 
     def dry_run(self) -> None:
         """Time, and print the estimate."""
@@ -214,7 +221,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--start", default="embedded", help="checkpoint that every UNet begins at, its temporal modules too if it has "
         "any; an early stage 1 shows more (default: embedded)",
     )  # fmt: skip
-    parser.add_argument("--minutes", type=float, default=MOST_MINUTES, help="of one training (default: 15, the most)")
+    minutes = {"type": float, "default": MOST_MINUTES}
+    parser.add_argument("--minutes", **minutes, help="of one UNet's training (default: 15, the most)")
+    parser.add_argument("--critic-minutes", **minutes, help="of one critic's training (default: 15, the most)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     shown = " ".join(THE_PAPERS)
     parser.add_argument(
@@ -230,8 +239,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", default="claims", help="of the sweep and its result files (default: claims)")
     parser.add_argument("--dry-run", action="store_true", help="time a few updates of each, print the estimate, stop")
     given = parser.parse_args(arguments)
-    if not 0 < given.minutes <= MOST_MINUTES:
-        parser.error(f"--minutes is {given.minutes:g}: give more than 0 and at most {MOST_MINUTES:g}")
+    for asked in (given.minutes, given.critic_minutes):
+        if not 0 < asked <= MOST_MINUTES:
+            parser.error(f"{asked:g} minutes of a training asked for: give more than 0 and at most {MOST_MINUTES:g}")
     return given
 
 
