@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,9 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
     from latentsync.evaluation.report.tables import markdown
 
     _check(arguments)
-    trained_with = frozenset(arguments.trained_with) | _told(arguments)
-    instruments = load_instruments({name: getattr(arguments, name) for name in FILES}, trained_with)
-    evaluation = evaluate(_items(arguments), instruments)
+    instruments = load_instruments({name: getattr(arguments, name) for name in FILES})
+    items = _items(arguments)
+    trained_with = frozenset(arguments.trained_with) | _told(arguments.checkpoint, items)
+    evaluation = evaluate(items, replace(instruments, trained_with=trained_with))
     files = write_files(evaluation, Path(arguments.out))
     print(markdown(evaluation))
     print(f"report:  {next(file for file in files if file.suffix == '.html')}")
@@ -112,16 +116,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--checkpoint needs --video, a talking face, and --audio, another's speech: give both")
 
 
-def _told(arguments: argparse.Namespace) -> frozenset[str]:
-    """Critics that the checkpoint, or the report of the dub, names."""
+def _told(checkpoint: str | None, items: Iterable[Item]) -> frozenset[str]:
+    """Critics that what made the dubs was trained with: the checkpoint that is measured, or those that reports name."""
     from latentsync.evaluation.families.cost import read_report
     from latentsync.hub.trained_with import sync_critics
 
-    if arguments.checkpoint is not None:
-        return sync_critics(arguments.checkpoint)
-    if arguments.dub_report is not None:
-        return sync_critics(str(read_report(Path(arguments.dub_report)).get("checkpoint", "")))
-    return frozenset()
+    checkpoints = {checkpoint}
+    for report in {item.dub_report for item in items if item.dub_report is not None}:
+        with suppress(InputError):  # told where the dub is measured
+            checkpoints.add(read_report(report).get("checkpoint"))
+    return frozenset[str]().union(*(sync_critics(str(name)) for name in checkpoints if name))
 
 
 def _items(arguments: argparse.Namespace) -> list[Item]:

@@ -17,14 +17,15 @@ from latentsync.evaluation.families.stability import Stability
 from latentsync.evaluation.instruments import Instruments
 from latentsync.evaluation.items import GIVEN, RECONSTRUCTION, SETTINGS, SILENT, Item
 from latentsync.evaluation.material import Material, Take, note_lengths
-from latentsync.evaluation.registry import METRICS, POOLED, Figures, Missing
-from latentsync.evaluation.timing import offset_between
+from latentsync.evaluation.registry import METRICS, POOLED, Figures, Missing, all_missing
+from latentsync.evaluation.timing import compared, offset_between
 from latentsync.types import MODEL_FPS, InputError
 
 TRUTH, NOTHING, DUB = "ground truth", "nothing done", "dubbed"
 ROWS = (TRUTH, NOTHING, DUB)
 OWN_AGREEMENT = 0.9  # of two waveforms, from which they are one recording
-NO_SOURCE = "give --source"
+NO_ROW = {TRUTH: "give --truth, or a --source with sound of its own", NOTHING: "give --source"}
+NOT_DUBBED = "this row was not dubbed"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def evaluate(items: Iterable[Item], instruments: Instruments | None = None) -> E
         except InputError as error:
             if len(ordered) == 1:
                 raise
-            errors[f"{item.name} ({item.setting})"] = str(error)
+            name = f"{item.name} ({item.setting})"
+            errors[name] = f"{errors[name]}; {error}" if name in errors else str(error)  # files of one name
     if not measured:
         raise InputError(f"none of {len(ordered)} dubs can be measured; the first: {next(iter(errors.values()), '')}")
     groups = {(one.item.setting, row) for one in measured for row in ROWS}
@@ -100,11 +102,9 @@ def measure_item(item: Item, instruments: Instruments, distributions: Distributi
     for row in ROWS:
         if row in takes:
             heard[row] = sync.measure(takes[row], instruments.critics)
-            rows[row] = measure_take(
-                takes[row], heard[row].figures, instruments, distributions, report if row == DUB else None
-            )
+            rows[row] = measure_take(takes[row], heard[row].figures, instruments, distributions, report)
         else:
-            rows[row] = {metric.key: Missing(NO_SOURCE) for metric in METRICS if metric.key not in POOLED}
+            rows[row] = {metric.key: Missing(NO_ROW[row]) for metric in METRICS if metric.key not in POOLED}
     stages = {} if report is None else cost.stages(report)
     return Measured(takes[DUB].item, takes, rows, heard[DUB].offsets, stages, tuple(material.notes))
 
@@ -116,7 +116,8 @@ def measure_take(
     distributions: Distributions,
     report: dict[str, Any] | None = None,
 ) -> Figures:
-    """Every figure of one row, in the registry's order."""
+    """Every figure of one row, in the registry's order. report: of the dub; where its windows meet is looked at in all
+    rows, what it cost is told of the dub alone."""
     watchers = [
         Likeness(take, instruments.identity),
         PictureQuality(take, instruments.lpips),
@@ -128,7 +129,7 @@ def measure_take(
         **articulation.measure(take),
         **silence.measure(take),
         **watch(take, watchers),
-        **cost.measure(report),
+        **(cost.measure(report) if take.row == DUB else all_missing("cost", NOT_DUBBED)),
     }
     return {metric.key: figures[metric.key] for metric in METRICS if metric.key not in POOLED}
 
@@ -173,7 +174,7 @@ def is_own_audio(item: Item, audio: Path, material: Material) -> bool:
         return True
     if not material.info(item.source).has_audio:
         return False
-    tracks = material.sound(audio), material.sound(item.source)
+    tracks = compared(material.sound(audio)), compared(material.sound(item.source))
     if not all(track.any() for track in tracks):
         return False
     found = offset_between(*tracks)

@@ -38,7 +38,7 @@ class Instruments:
     trained_with: frozenset[str] = frozenset()
 
 
-def load_instruments(given: Mapping[str, str | None], trained_with: frozenset[str] = frozenset()) -> Instruments:
+def load_instruments(given: Mapping[str, str | None]) -> Instruments:
     """Load what is named. given: by a name of FILES, None where nothing was given.
 
     raises: CheckpointError for a file that is not exactly such a network, InputError for half of what LPIPS needs
@@ -62,7 +62,7 @@ def load_instruments(given: Mapping[str, str | None], trained_with: frozenset[st
 
         loaded["video"] = load_video_features(files["fvd_features"])
     names = {name: Path(path).name for name, path in files.items()}
-    return Instruments(critics=_critics(files), files=names, trained_with=trained_with, **loaded)
+    return Instruments(critics=_critics(files), files=names, **loaded)
 
 
 def _critics(files: Mapping[str, str]) -> dict[str, SyncCritic]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latentsync.data.preparation.tracking import Tick
 from latentsync.faces.lips import INNER_LIP, OUTER_LIP
 from latentsync.types import Frame
 
@@ -38,20 +39,11 @@ class LandmarkTrack:
             return LandmarkTrack(**{field.name: stored[field.name] for field in fields(LandmarkTrack)})
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What the face tracker wants to know of a frame."""
-
-    frame: Frame
-    joint: bool = False
-    dub: bool = True
-
-
-def _shown(frames: Iterable[Frame], seconds: float | None) -> Iterator[_Shown]:
+def _until(frames: Iterable[Frame], seconds: float | None) -> Iterator[Frame]:
     for frame in frames:
         if seconds is not None and frame.time >= seconds:
             return
-        yield _Shown(frame)
+        yield frame
 
 
 def landmark_track(path: Path | str, *, seconds: float | None = None) -> LandmarkTrack:
@@ -74,12 +66,12 @@ def track_of(
     from latentsync.faces.tracking import SpeakerChooser, track
 
     chooser, rows, seen, times = SpeakerChooser(face), [], [], []
-    for shown, found, _ in track(_shown(frames, seconds), detector or default_detector()):
-        height, width = shown.frame.image.shape[:2]
+    for item, found, _ in track(map(Tick, _until(frames, seconds)), detector or default_detector()):
+        height, width = item.frame.image.shape[:2]
         chosen = chooser.choose(found, (width, height))
         rows.append(np.full((LANDMARKS, 2), np.nan) if chosen is None else chosen.landmarks)
         seen.append(chosen is not None and chosen.score > 0)  # a face that the tracker put into a gap was not measured
-        times.append(shown.frame.time)
+        times.append(item.frame.time)
     return LandmarkTrack(np.array(times), np.array(rows, np.float32), np.array(seen, bool))
 
 

@@ -35,6 +35,11 @@ def offset_between(waveform: np.ndarray, given: np.ndarray) -> Offset:
     return Offset(lag / AUDIO_SAMPLE_RATE, _agreement(tracks[0], tracks[1], lag))
 
 
+def compared(waveform: np.ndarray) -> np.ndarray:
+    """The first COMPARED_SECONDS of (samples,) at 16 kHz."""
+    return waveform[: round(COMPARED_SECONDS * AUDIO_SAMPLE_RATE)]
+
+
 def _agreement(waveform: np.ndarray, given: np.ndarray, lag: int) -> float:
     """Correlation coefficient of the samples that overlap once `waveform` is moved `lag` samples earlier."""
     moved, kept = waveform[max(lag, 0) :], given[max(-lag, 0) :]

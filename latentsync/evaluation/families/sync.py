@@ -5,20 +5,20 @@ A critic answers for one face seen without a break; of a row with several such s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from latentsync.data.sync_scores import offsets
 from latentsync.evaluation.items import NOISE, SILENT
 from latentsync.evaluation.material import Take
 from latentsync.evaluation.registry import SPEECH_MOUTH, Figure, Figures, Missing, known
-from latentsync.evaluation.sync.critic import MAX_SHIFT, PICTURE_SAMPLES, SyncCritic, Talk
+from latentsync.evaluation.sync.critic import SyncCritic, Talk
+from latentsync.evaluation.sync.judgement import judge
 from latentsync.evaluation.sync.protocols import lse
-from latentsync.evaluation.sync.talks import SHORTEST, talk_of
-from latentsync.evaluation.timing import mouth_offset, offset_between
+from latentsync.evaluation.sync.talks import SHORTEST, Film, film_talk
+from latentsync.evaluation.timing import compared, mouth_offset, offset_between
 from latentsync.faces.tracking import FURTHEST_STEP
 from latentsync.types import MODEL_FPS, InputError
 
@@ -60,7 +60,7 @@ def audio_late(take: Take) -> Figure:
         return 0.0
     if not take.material.info(take.video).has_audio:
         return Missing(f"{take.video.name} has no sound", fault=True)
-    tracks = take.material.sound(take.video), take.waveform
+    tracks = compared(take.material.sound(take.video)), compared(take.waveform)
     if not all(track.any() for track in tracks):
         return Missing("silence cannot be placed", fault=bool(tracks[1].any()))
     late = offset_between(*tracks)
@@ -89,15 +89,8 @@ def talks_of(take: Take) -> list[Talk]:
     spans = [span for span in _spans(landmarks) if span.stop - span.start >= SHORTEST]
     if not spans:
         raise InputError(f"no face is seen for {SHORTEST} frames without a break")
-    return [_talk(take, span, landmarks[span.start : span.stop]) for span in spans]
-
-
-def _talk(take: Take, span: range, landmarks: np.ndarray) -> Talk:
-    def pictures() -> Iterator[np.ndarray]:
-        return (frame.image for frame in islice(take.material.frames(take.video), span.start, span.stop))
-
-    heard = take.waveform[span.start * PICTURE_SAMPLES :]
-    return talk_of(take.video.stem, landmarks, heard, pictures).with_sound(heard)
+    film, name = Film(lambda: take.material.frames(take.video)), take.video.stem
+    return [film_talk(name, film, span.start, landmarks[span.start : span.stop], take.waveform) for span in spans]
 
 
 def _spans(landmarks: np.ndarray) -> list[range]:
@@ -116,18 +109,17 @@ def _spans(landmarks: np.ndarray) -> list[range]:
 def _ask(name: str, critic: SyncCritic, take: Take, heard: Heard) -> None:
     """Add what one critic says of a row."""
     try:
-        scores = np.concatenate([critic.scores(talk, MAX_SHIFT) for talk in talks_of(take)])
+        found = judge(critic, talks_of(take))
     except InputError as error:
         heard.figures |= dict.fromkeys(KEYS[name], Missing(str(error)))
         return
-    heard.offsets[name] = offsets(scores)
-    here = scores[:, MAX_SHIFT]
+    heard.offsets[name] = found.window_offsets
+    heard.figures[f"{name}_offset"] = float(found.offset)
     if name == SYNCNET:
-        found = lse(scores)
-        heard.figures |= {"syncnet_offset": float(found.offset), "lse_c": found.lse_c, "lse_d": found.lse_d}
-        return
-    heard.figures[f"{name}_offset"] = float(offsets(scores.mean(axis=0)))
-    if name == UNISYNC:
-        heard.figures["p_sync"] = float(here.mean())
+        distances = lse(found.scores)
+        heard.figures |= {"lse_c": distances.lse_c, "lse_d": distances.lse_d}
+    elif name == UNISYNC:
+        heard.figures["p_sync"] = found.in_step
     else:
-        heard.figures["stable_syncnet_accuracy"] = float((here > (critic.threshold or 0.0)).mean())
+        assert found.accuracy is not None, name
+        heard.figures["stable_syncnet_accuracy"] = found.accuracy

@@ -28,7 +28,6 @@ class Talk:
     waveform: np.ndarray  # (f * 640,) float32, 16 kHz; sample 640 i belongs to picture i
     pictures: Callable[[], Iterator[np.ndarray]]  # a pass over the whole pictures, each (h, w, 3) uint8 RGB
     crops: Callable[[int], Iterator[np.ndarray]]  # a pass over aligned faces (r, r, 3) uint8 at r px; see `talks`
-    start: float = 0.0  # seconds of the file at which the first picture is shown
     speaker: str = ""  # who speaks; "" where that is not known
     notes: tuple[str, ...] = ()  # what a reader of the results must know, e.g. that the frame rate was changed
 

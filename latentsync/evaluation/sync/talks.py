@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 
 from latentsync.data.crops import ClipCrops
-from latentsync.data.preparation.resample import picture_times, tick_table
-from latentsync.data.preparation.tracking import Tick, TickStream
+from latentsync.data.preparation.tracking import Tick
+from latentsync.evaluation.clock import frames_at_25, rate_note
 from latentsync.evaluation.sync.critic import PICTURE_SAMPLES, Talk
 from latentsync.faces.alignment import Aligner, anchor_points, crop
 from latentsync.faces.detection import LandmarkDetector, default_detector
 from latentsync.faces.tracking import SpeakerChooser, track
 from latentsync.media.audio import read_waveform
-from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, WINDOW_FRAMES, InputError
+from latentsync.media.probe import probe_video
+from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, WINDOW_FRAMES, Face, Frame, InputError
 
 SHORTEST = WINDOW_FRAMES  # pictures of a talk: the longest window that a critic here looks at
-SAME_RATE = 0.01  # pictures a second by which a file may differ from 25 before it is said
 
 
-@dataclass
-class _Run:
-    """Consecutive ticks with one face."""
+class Film:
+    """The pictures of a video, for passes over parts of it. A pass that begins behind the end of the one before goes on
+    decoding from there, so that parts in order cost one decoding of the whole."""
 
-    start: int
-    track: int
-    landmarks: list[np.ndarray] = field(default_factory=list)
+    def __init__(self, frames: Callable[[], Iterator[Frame]]) -> None:
+        """frames: a pass over all pictures, their `index` counting from 0."""
+        self._frames = frames
+        self._behind: tuple[int, Iterator[Frame]] | None = None  # where the last pass ended, and what follows
+
+    def between(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The pictures `start` to `stop`, each (h, w, 3) uint8 RGB."""
+        rest, self._behind = self._behind, None  # a pass that is under way, or was given up, is nobody else's
+        at, frames = rest if rest is not None and rest[0] <= start else (0, self._frames())
+        for frame in islice(frames, start - at, stop - at):
+            if frame.index == stop - 1:
+                self._behind = stop, frames
+            yield frame.image
+
+
+def film_talk(name: str, film: Film, start: int, landmarks: np.ndarray, waveform: np.ndarray) -> Talk:
+    """The talk of the pictures of a film from `start` on, one for each row of `landmarks` (f, 478, 2) px; its aligned
+    crops are cut out of them.
+
+    waveform: (samples,) of the whole film; silence is heard where it ends early
+    """
+    stop = start + len(landmarks)
+
+    def crops(resolution: int) -> Iterator[np.ndarray]:
+        aligner = Aligner(resolution)
+        for image, points in zip(film.between(start, stop), landmarks, strict=True):
+            yield crop(image, aligner.matrix(anchor_points(points)), resolution)
+
+    heard = waveform[start * PICTURE_SAMPLES :]
+    return Talk(name, landmarks, heard, lambda: film.between(start, stop), crops).with_sound(heard)
 
 
 def read_talks(path: Path | str, detector: LandmarkDetector | None = None) -> list[Talk]:
@@ -39,75 +67,52 @@ def read_talks(path: Path | str, detector: LandmarkDetector | None = None) -> li
     the talks' notes say so. InputError: no readable video, no sound, no face, or none for 16 pictures in a row.
     """
     path = Path(path)
-    times, end, _ = picture_times(path)
     with read_waveform(path) as sound:
         waveform = sound.read(0, len(sound))
-    ticks = tick_table(times, min(end, len(waveform) / AUDIO_SAMPLE_RATE))
-    runs = list(_runs(TickStream(path, ticks).between(0, len(ticks)), detector or default_detector()))
-    kept = [run for run in runs if len(run.landmarks) >= SHORTEST]
-    if not kept:
-        raise InputError(f"{path}: {_too_little(runs, len(ticks))}; give a longer clip of one person's face")
-    notes = _notes(times, sum(len(run.landmarks) for run in kept), len(ticks))
-    return [_talk(path, run, ticks, waveform, notes) for run in kept]
+
+    def frames() -> Iterator[Frame]:
+        return islice(frames_at_25(path), len(waveform) // PICTURE_SAMPLES)
+
+    faces = list(_followed(frames(), detector or default_detector()))
+    spans = [span for span in _spans(faces) if len(span) >= SHORTEST]
+    if not spans:
+        raise InputError(f"{path}: {_too_little(faces)}; give a longer clip of one person's face")
+    notes = _notes(rate_note(probe_video(path)), sum(map(len, spans)), len(faces))
+    film, made = Film(frames), []
+    for span in spans:
+        landmarks = np.stack([face.landmarks for face in faces[span.start : span.stop] if face is not None])
+        made.append(replace(film_talk(path.stem, film, span.start, landmarks, waveform), notes=notes))
+    return made
 
 
-def _runs(items: Iterable[Tick], detector: LandmarkDetector) -> Iterator[_Run]:
-    chooser, run = SpeakerChooser(), None
-    for item, faces, _ in track(items, detector):
-        face = chooser.choose(faces, (item.frame.image.shape[1], item.frame.image.shape[0]))
-        if run is not None and (face is None or face.track != run.track):
-            yield run
-            run = None
-        if face is not None:
-            run = run or _Run(item.frame.index, face.track)
-            run.landmarks.append(face.landmarks)
-    if run is not None:
-        yield run
+def _followed(frames: Iterable[Frame], detector: LandmarkDetector) -> Iterator[Face | None]:
+    """The face that is followed, in every picture."""
+    chooser = SpeakerChooser()
+    for item, faces, _ in track(map(Tick, frames), detector):
+        yield chooser.choose(faces, (item.frame.image.shape[1], item.frame.image.shape[0]))
 
 
-def _too_little(runs: list[_Run], ticks: int) -> str:
-    if ticks < SHORTEST:
-        return f"pictures with sound last {ticks / MODEL_FPS:.2f} s, and {SHORTEST / MODEL_FPS:g} s are needed"
-    if not runs:
+def _spans(faces: Sequence[Face | None]) -> Iterator[range]:
+    """Pictures in which one face is seen without a break."""
+    tracks = [None if face is None else face.track for face in faces]
+    for followed, ticks in groupby(range(len(faces)), key=tracks.__getitem__):
+        first, *others = ticks
+        if followed is not None:
+            yield range(first, first + 1 + len(others))
+
+
+def _too_little(faces: Sequence[Face | None]) -> str:
+    if len(faces) < SHORTEST:
+        return f"pictures with sound last {len(faces) / MODEL_FPS:.2f} s, and {SHORTEST / MODEL_FPS:g} s are needed"
+    longest = max(map(len, _spans(faces)), default=0)
+    if not longest:
         return "no face was found in any picture"
-    longest = max(len(run.landmarks) for run in runs)
     return f"a face is seen in {longest} pictures in a row at most, and {SHORTEST} are needed"
 
 
-def _notes(times: np.ndarray, judged: int, ticks: int) -> tuple[str, ...]:
-    rate, notes = (len(times) - 1) / max(times[-1] - times[0], 1 / MODEL_FPS), []
-    if abs(rate - MODEL_FPS) > SAME_RATE:
-        notes.append(
-            f"{rate:.2f} pictures a second were judged on a clock of {MODEL_FPS:g}, each tick by the picture nearest "
-            "in time"
-        )
-    if judged < ticks:
-        notes.append(f"{judged} of {ticks} pictures were judged: the others show no face for long enough")
-    return tuple(notes)
-
-
-def _talk(path: Path, run: _Run, ticks: np.ndarray, waveform: np.ndarray, notes: tuple[str, ...]) -> Talk:
-    stop = run.start + len(run.landmarks)
-
-    def pictures() -> Iterator[np.ndarray]:
-        return (tick.frame.image for tick in TickStream(path, ticks).between(run.start, stop))
-
-    sound = waveform[run.start * PICTURE_SAMPLES : stop * PICTURE_SAMPLES]
-    made = talk_of(path.stem, np.stack(run.landmarks).astype(np.float32), sound, pictures)
-    return replace(made, start=run.start / MODEL_FPS, notes=notes)
-
-
-def talk_of(
-    name: str, landmarks: np.ndarray, waveform: np.ndarray, pictures: Callable[[], Iterator[np.ndarray]]
-) -> Talk:
-    """A talk whose aligned crops are cut out of its pictures. Arguments as `Talk` has them."""
-
-    def crops(resolution: int) -> Iterator[np.ndarray]:
-        aligner = Aligner(resolution)
-        for image, points in zip(pictures(), landmarks, strict=True):
-            yield crop(image, aligner.matrix(anchor_points(points)), resolution)
-
-    return Talk(name, landmarks, waveform, pictures, crops)
+def _notes(rate: str | None, judged: int, ticks: int) -> tuple[str, ...]:
+    left_out = f"{judged} of {ticks} pictures were judged: the others show no face for long enough"
+    return tuple(note for note in (rate, left_out if judged < ticks else None) if note is not None)
 
 
 def prepared_talk(clip: ClipCrops) -> Talk:
@@ -129,6 +134,5 @@ def prepared_talk(clip: ClipCrops) -> Talk:
         clip.waveform[start : start + len(clip) * PICTURE_SAMPLES],
         pictures,
         lambda resolution: iter(clip.crops),
-        start=float(clip.times[0]),
         speaker=clip.speaker,
     )
