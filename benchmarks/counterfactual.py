@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import counterfactual_grid
 import counterfactual_set
 import numpy as np
 from articulation import cell, grid_pairs
-from counterfactual_systems import NOTHING, RANDOM, RIGHT, checkpoint_dubs, copied_mouth
+from counterfactual_systems import NOTHING, RANDOM, RIGHT, checkpoint_dubs, copied_mouth, dubs_in, folders_by_name
 
 from latentsync.evaluation.articulation import Spread, r_target_and_leak, spread
 from latentsync.evaluation.landmarks import LandmarkTrack, landmark_track, lip_distance
@@ -159,12 +160,8 @@ def _mean(values: np.ndarray) -> float:
 
 def score_folder(triples: list[Known], folder: Path) -> dict[str, dict[str, float]]:
     """Figures of every dub in a folder, by triple. InputError where it has none of them."""
-    dubs = {known.folder.name: (known, common.dub_in(folder, known.folder.name)) for known in triples}
-    rows = {name: score_clip(known, dub) for name, (known, dub) in dubs.items() if dub}
-    if not rows:
-        names = f"{triples[0].folder.name}.mp4, ..."
-        raise InputError(f"{folder} holds no dub of this set: name the files like its folders ({names})")
-    return rows
+    known = {triple.folder.name: triple for triple in triples}
+    return {name: score_clip(known[name], dub) for name, dub in dubs_in(folder, known).items()}
 
 
 Rows = dict[str, dict[str, float]]
@@ -190,12 +187,15 @@ def report(systems: dict[str, Rows], count: int, figures: dict[str, tuple[str, i
 
 def score(folder: Path, dubs: list[Path], checkpoint: str | None) -> dict[str, Rows]:
     """Figures by system and triple: doing nothing, a random mouth, folders of dubs, a checkpoint, the right answer."""
-    triples = [Known(path) for path in counterfactual_set.triples_of(folder)]
+    triples, folders = (
+        [Known(path) for path in counterfactual_set.triples_of(folder)],
+        folders_by_name(dubs, checkpoint),
+    )
     sources = {known.folder.name: (known.folder / "source.mp4", known.folder / "speech.wav") for known in triples}
     systems = {
         NOTHING: {known.folder.name: score_clip(known, known.folder / "source.mp4") for known in triples},
         RANDOM: {known.folder.name: score_clip(known, random_mouth(known)) for known in triples},
-        **{path.name: score_folder(triples, path) for path in dubs},
+        **{name: score_folder(triples, path) for name, path in folders.items()},
     }
     if checkpoint is not None:
         version = counterfactual_set.VERSION
@@ -267,4 +267,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

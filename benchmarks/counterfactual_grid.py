@@ -15,7 +15,7 @@ from typing import Any
 import common
 import numpy as np
 from articulation import Pair, grid_pairs
-from counterfactual_systems import NOTHING, RANDOM, RIGHT, checkpoint_dubs, copied_mouth
+from counterfactual_systems import NOTHING, RANDOM, RIGHT, checkpoint_dubs, copied_mouth, dubs_in, folders_by_name
 
 from latentsync.evaluation.articulation import r_target_and_leak
 from latentsync.evaluation.landmarks import LandmarkTrack, landmark_track
@@ -24,7 +24,6 @@ from latentsync.evaluation.quality import compare
 from latentsync.evaluation.timing import mouth_offset
 from latentsync.faces.lips import lip_shape
 from latentsync.media.reader import VideoReader
-from latentsync.types import InputError
 
 FIGURES = {  # name: (what the table calls it, digits behind the point)
     "shape_error": ("lip shape off, % of face height", 2),
@@ -113,24 +112,19 @@ def _pictures(pair: Sentences, dubbed: Path) -> dict[str, float]:
 
 def folder_of(folder: Path, pairs: list[Sentences]) -> dict[str, dict[str, float]]:
     """Figures of every dub in a folder. InputError where it has none of the pairs'."""
-    found = {pair.pair.name: (pair, common.dub_in(folder, pair.pair.name)) for pair in pairs}
-    rows = {name: score_pair(pair, dub) for name, (pair, dub) in found.items() if dub}
-    if not rows:
-        raise InputError(
-            f"{folder} holds no dub of these pairs: name them VIDEO--SPEECH.mp4 ({pairs[0].pair.name}.mp4)"
-        )
-    return rows
+    known = {pair.pair.name: pair for pair in pairs}
+    return {name: score_pair(known[name], dub) for name, dub in dubs_in(folder, known).items()}
 
 
 def systems(count: int, dubs: list[Path], checkpoint: str | None) -> dict[str, dict[str, dict[str, Any]]]:
     """Figures by system and pair: doing nothing, a random mouth, folders of dubs, a checkpoint, the right answer."""
-    pairs = [Sentences(pair) for pair in grid_pairs(count)]
+    pairs, folders = [Sentences(pair) for pair in grid_pairs(count)], folders_by_name(dubs, checkpoint)
     rows: dict[str, dict[str, dict[str, Any]]] = {
         NOTHING: {pair.pair.name: score_pair(pair, pair.video) for pair in pairs},
         RANDOM: {
             p.pair.name: score_pair(p, copied_mouth(p.video, p.speech, p.source, f"grid-{p.pair.name}")) for p in pairs
         },
-        **{folder.name: folder_of(folder, pairs) for folder in dubs},
+        **{name: folder_of(folder, pairs) for name, folder in folders.items()},
     }
     if checkpoint is not None:
         made = checkpoint_dubs(checkpoint, {pair.pair.name: (pair.video, pair.speech) for pair in pairs})

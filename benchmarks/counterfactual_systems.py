@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import common
@@ -15,11 +15,29 @@ from latentsync.faces import alignment, masks
 from latentsync.faces.paste import ColourMatch, paste_back
 from latentsync.media.reader import VideoReader
 from latentsync.media.writer import VideoWriter
-from latentsync.types import AUDIO_SAMPLE_RATE
+from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 RANDOM, NOTHING, RIGHT = "a random mouth", "nothing done", "the right answer"
 CROP = 256  # px of the aligned face that a mouth is copied at
 NEAREST = 0.25  # of the clip, that the copied moment lies away at least, either way
+
+
+def folders_by_name(folders: Sequence[Path], checkpoint: str | None) -> dict[str, Path]:
+    """Folders of dubs by the name that their row has. InputError where two rows would have one name."""
+    names = [NOTHING, RANDOM, RIGHT, *(path.resolve().name for path in folders)]
+    names += [] if checkpoint is None else [Path(checkpoint).name]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two rows of the table would be called {twice[0]!r}: rename a folder of dubs")
+    return {path.resolve().name: path for path in folders}
+
+
+def dubs_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The dubs in a folder that are called like one of `names`. InputError where there is none."""
+    wanted = list(names)
+    found = {name: dub for name in wanted if (dub := common.dub_in(folder, name)) is not None}
+    if not found:
+        raise InputError(f"{folder} holds no dub of these clips: name them {wanted[0]}.mp4 and so on")
+    return found
 
 
 def random_start(name: str, frames: int) -> int:

@@ -151,6 +151,19 @@ def test_a_dub_of_another_form_is_refused(known, tmp_path):
     assert counterfactual.score_folder([known], tmp_path)["0000"]["lip_distance_px"] == 0
 
 
+def test_two_systems_never_share_a_row(tmp_path) -> None:
+    """Folders of one name, or named like a row that is always there, would replace each other's figures."""
+    import counterfactual_systems
+
+    named = counterfactual_systems.folders_by_name
+    folders = [tmp_path / "a" / "dubs", tmp_path / "b" / "dubs"]
+    assert named(folders[:1], "checkpoints/embedded") == {"dubs": folders[0]}
+    for given, checkpoint, name in ((folders, None, "dubs"), ([tmp_path / "nothing done"], None, "nothing done"),
+                                    ([tmp_path / "embedded"], "embedded", "embedded")):  # fmt: skip
+        with pytest.raises(InputError, match=f"called '{name}'"):
+            named(given, checkpoint)
+
+
 @pytest.fixture
 def work(monkeypatch, tmp_path):
     import common
