@@ -187,10 +187,8 @@ def report(systems: dict[str, Rows], count: int, figures: dict[str, tuple[str, i
 
 def score(folder: Path, dubs: list[Path], checkpoint: str | None) -> dict[str, Rows]:
     """Figures by system and triple: doing nothing, a random mouth, folders of dubs, a checkpoint, the right answer."""
-    triples, folders = (
-        [Known(path) for path in counterfactual_set.triples_of(folder)],
-        folders_by_name(dubs, checkpoint),
-    )
+    folders = folders_by_name(dubs, checkpoint)
+    triples = [Known(path) for path in counterfactual_set.triples_of(folder)]
     sources = {known.folder.name: (known.folder / "source.mp4", known.folder / "speech.wav") for known in triples}
     systems = {
         NOTHING: {known.folder.name: score_clip(known, known.folder / "source.mp4") for known in triples},

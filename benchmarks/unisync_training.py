@@ -24,6 +24,7 @@ from latentsync.data.representations import LandmarkBasis, Representation, Repre
 from latentsync.data.unisync import UniSyncVectors
 from latentsync.evaluation.sync.critic import PICTURE_SAMPLES, Talk
 from latentsync.evaluation.sync.protocols import binary_accuracy, offset_accuracy
+from latentsync.evaluation.sync.talks import prepared_talk
 from latentsync.evaluation.sync.vectors import VectorCritic
 from latentsync.hub import load_audio_encoder, load_unisync
 from latentsync.models.unisync import FRAMES, UniSync
@@ -236,9 +237,11 @@ class RunCritic(VectorCritic):
         self._material, self.clips = trainer.material, dict[str, ClipCrops]()
 
     def talk(self, clip: ClipCrops) -> Talk:
-        """A prepared clip as the protocols take it; its pictures are known by its name."""
+        """A prepared clip as the protocols take it, with silence where its sound ends early; its pictures are known by
+        its name."""
         self.clips[clip.name] = clip
-        return talk_of(clip)
+        talk = prepared_talk(clip)
+        return talk.with_sound(talk.waveform)
 
     def seen(self, talk: Talk) -> np.ndarray:
         """See VectorCritic."""
@@ -250,16 +253,6 @@ class RunCritic(VectorCritic):
     def heard(self, talk: Talk) -> np.ndarray:
         """See VectorCritic."""
         return self._vectors.heard(talk.waveform, len(talk) - self.frames + 1)
-
-
-def talk_of(clip: ClipCrops) -> Talk:
-    """A prepared clip at 25 frames a second, every frame with a face."""
-
-    def nothing(*_: object) -> Any:
-        raise AssertionError("prepared clips have no whole pictures")
-
-    talk = Talk(clip.name, clip.landmarks, clip.waveform, nothing, nothing, speaker=clip.speaker)
-    return talk.with_sound(clip.waveform)
 
 
 def figures(critic: RunCritic, clips: Sequence[ClipCrops]) -> dict[str, float]:
