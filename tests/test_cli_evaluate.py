@@ -45,6 +45,7 @@ def test_the_list_names_every_metric_with_origin_and_direction(capsys) -> None:
         (["--dubbed", "gone.mp4"], "the dubbed 'gone.mp4' is not a file"),
         (["--manifest", "gone.jsonl"], "gone.jsonl' cannot be read"),
         (["--dubbed", "a.mp4", "--lpips-heads", "h.pth"], "belong together"),
+        (["--dubbed", "a.mp4", "--unisync-encoder", "hubert"], "--unisync-encoder goes with --unisync"),
         (["--dubbed", "a.mp4", "--identity-weights", "gone.ckpt"], "gone.ckpt do not exist"),
     ],
 )

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from evaluation_talks import talk
+from models_tiny_unisync import tiny_unisync
 
 from latentsync.data.synthetic.phonemes import BILABIALS, LEXICON
 from latentsync.evaluation.families import articulation, stability
@@ -22,6 +24,7 @@ from latentsync.evaluation.instruments import load_instruments
 from latentsync.evaluation.items import Said, read_times
 from latentsync.evaluation.quality import psnr
 from latentsync.evaluation.registry import Missing
+from latentsync.hub import Settings, load_audio_encoder, save_folder
 from latentsync.pipelines.windows import WindowPlanner
 from latentsync.types import InputError
 
@@ -203,6 +206,20 @@ def test_a_network_that_is_not_there_is_named() -> None:
         load_instruments({"fid_weights": "gone.pth"})
     with pytest.raises(InputError, match=r"gone\.ckpt do not exist"):
         load_instruments({"identity_weights": "gone.ckpt"})
+
+
+def test_a_unisync_of_features_is_asked_with_what_made_them(tmp_path) -> None:
+    encoder = load_audio_encoder("embedded")
+    network = tiny_unisync(audio={"kind": "features", "width": encoder.width})
+    folder = str(save_folder(tmp_path / "unisync", unisync=network, settings=Settings()))
+    with pytest.raises(InputError, match="needs the encoder that made them"):
+        load_instruments({"unisync": folder})
+    with pytest.raises(InputError, match="--unisync-encoder goes with --unisync"):
+        load_instruments({"unisync_encoder": "embedded"})
+    found = load_instruments({"unisync": folder, "unisync_encoder": "embedded"})
+    assert found.files == {"unisync": "unisync", "unisync_encoder": "embedded"}
+    scores = found.critics["unisync"].scores(talk(0, 20))
+    assert scores.shape == (16, 31) and 0 < scores[:, 15].std()
 
 
 def test_the_face_of_another_person_is_less_alike(weights_dir, clips_dir) -> None:

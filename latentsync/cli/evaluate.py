@@ -65,6 +65,11 @@ def _add_networks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--syncnet", metavar="PATH", help="SyncNet v2: LSE-C, LSE-D, offset")
     group.add_argument("--stable-syncnet", metavar="PATH|NAME", help="a StableSyncNet of pixels")
     group.add_argument("--unisync", metavar="PATH", help="a UniSync: p_sync")
+    group.add_argument("--unisync-encoder", metavar="PATH|NAME", help="whose features it listens to, such as HuBERT")
+    group.add_argument("--unisync-landmarker", metavar="PATH", help="the .task file whose blendshapes it looks at")
+    group.add_argument(
+        "--unisync-parser", metavar="PATH|NAME", help="the face-parsing network whose regions it looks at"
+    )
     group.add_argument("--identity-weights", metavar="PATH", help="face recognition, MobileFaceNet .ckpt")
     group.add_argument("--lpips-backbone", metavar="PATH", help="torchvision's vgg16 file")
     group.add_argument("--lpips-heads", metavar="PATH", help="lpips_v0.1_vgg.pth")

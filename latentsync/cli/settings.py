@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def dub_settings(arguments: argparse.Namespace) -> list[Item]:
         name = setting.split()[0]
         out, report = folder / f"{name}.mp4", folder / f"{name}.json"
         if not (out.exists() and report.exists()):
+            print(f"setting {len(items) + 1} of {len(sounds)}: {setting}", file=sys.stderr, flush=True)
             pipeline.dub(video, sound, out, seed=arguments.seed, report=report)
         items.append(Item(out, sound, video, dub_report=report, setting=setting, name=video.stem))
     return items

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from latentsync.models.videomae import VideoFeatures
 
 FILES = (
-    *("syncnet", "stable_syncnet", "unisync", "identity_weights", "lpips_backbone", "lpips_heads"),
-    *("fid_weights", "fvd_features"),
+    *("syncnet", "stable_syncnet", "unisync", "unisync_encoder", "unisync_landmarker", "unisync_parser"),
+    *("identity_weights", "lpips_backbone", "lpips_heads", "fid_weights", "fvd_features"),
 )
 
 
@@ -41,7 +41,8 @@ class Instruments:
 def load_instruments(given: Mapping[str, str | None]) -> Instruments:
     """Load what is named. given: by a name of FILES, None where nothing was given.
 
-    raises: CheckpointError for a file that is not exactly such a network, InputError for half of what LPIPS needs
+    raises: CheckpointError for a file that is not exactly such a network, InputError for half of what LPIPS or a
+        UniSync needs
     """
     files = {name: path for name, path in given.items() if path is not None}
     if ("lpips_backbone" in files) != ("lpips_heads" in files):
@@ -80,9 +81,16 @@ def _critics(files: Mapping[str, str]) -> dict[str, SyncCritic]:
         critics["stable_syncnet"] = StableSyncNetCritic(load_stable_syncnet(files["stable_syncnet"]))
     if "unisync" in files:
         from latentsync.evaluation.sync.unisync import UniSyncCritic
-        from latentsync.hub import load_unisync
+        from latentsync.hub import load_audio_encoder, load_unisync
 
-        critics["unisync"] = UniSyncCritic(load_unisync(files["unisync"]))
+        critics["unisync"] = UniSyncCritic(
+            load_unisync(files["unisync"]),
+            parser=files.get("unisync_parser"),
+            landmarker=files.get("unisync_landmarker"),
+            encoder=load_audio_encoder(files["unisync_encoder"]) if "unisync_encoder" in files else None,
+        )
+    elif lonely := sorted(name for name in files if name.startswith("unisync_")):
+        raise InputError(f"--{lonely[0].replace('_', '-')} goes with --unisync: give both, or neither")
     return critics
 
 

@@ -76,7 +76,10 @@ def remarks(evaluation: Evaluation) -> list[str]:
         "Rows: ground truth is the right answer (or, where none is known, the source with its own sound); nothing done "
         "is the source under the same audio. Several clips: mean [95 % interval].",
         "All figures are measured at 25 frames a second.",
+        "Better: ↑ higher, ↓ lower, → 0 or → 1 nearest to that, ≈ as the truth's.",
     ]
+    if any(not isinstance(value, Missing) for found in evaluation.pooled.values() for value in found.values()):
+        told.append("FID and FVD grow where pictures are few: compare rows of this table, and no others.")
     for critic in sorted(evaluation.instruments.trained_with):
         told.append(f"{TRAINED} The model was trained with {TITLES[critic]}: what that says of it is no judgement.")
     for one in evaluation.measured:
