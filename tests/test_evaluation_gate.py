@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import evaluation_material as make
@@ -23,6 +24,7 @@ from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 pytest.importorskip("mediapipe")
 LIMITS = read_limits()
 LATE = 0.2  # seconds
+REAL_FRAMES = 14  # of a recorded clip
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +63,34 @@ def test_late_sound_and_no_sound_fail(triple: Path, tmp_path: Path) -> None:
     assert complaints(triple, make.rewrite(triple / "truth.mp4", tmp_path / "mute.mp4")) == {"audio_offset_ms"}
 
 
+def around_the_mouth(path: Path) -> np.ndarray:
+    """(4,) px, in which the mouth of a video stays."""
+    boxes = mouth_track(path).boxes
+    return np.array([*np.nanmin(boxes[:, :2], axis=0), *np.nanmax(boxes[:, 2:], axis=0)])
+
+
 def test_a_blurred_mouth_fails(triple: Path, tmp_path: Path) -> None:
-    boxes = mouth_track(triple / "source.mp4").boxes
-    box = np.array([*np.nanmin(boxes[:, :2], axis=0), *np.nanmax(boxes[:, 2:], axis=0)])
+    box = around_the_mouth(triple / "source.mp4")
     speech = make.sound(triple / "speech.wav")
     soft = make.rewrite(
         triple / "truth.mp4", tmp_path / "soft.mp4", lambda images: make.blurred(images, box, 2.0), waveform=speech
     )
     assert "sharpness" in complaints(triple, soft) <= {"sharpness", "flicker", "movement"}
+
+
+def test_a_real_mouth_may_be_blurred_by_less_than_a_pixel(clips_dir: Path, tmp_path: Path) -> None:
+    """Both sides of the limit of sharpness: of a blur of 0.7 px 0.37 is left, of one of a pixel 0.21."""
+    sharp = clips_dir / "grid_s1" / "bbil3s.mp4"
+    speech = make.sound(sharp)[: round(REAL_FRAMES / make.FPS * AUDIO_SAMPLE_RATE)]
+    source = make.rewrite(sharp, tmp_path / "source.mp4", lambda images: images[:REAL_FRAMES], waveform=speech)
+    box, limit, found = around_the_mouth(source), LIMITS["sharpness"], {}
+    for sigma in (0.7, 1.0):
+        change = partial(make.blurred, box=box, sigma=sigma)
+        soft = make.rewrite(source, tmp_path / f"{sigma}.mp4", change, waveform=speech)
+        found[sigma] = check(Item(soft, source, source), {"sharpness": limit})
+    assert found[0.7].passed and not found[1.0].passed and "under 0.25" in found[1.0].describe()
+    assert found[0.7].figures["sharpness"] == pytest.approx(0.37, abs=0.06)
+    assert found[1.0].figures["sharpness"] == pytest.approx(0.21, abs=0.03)
 
 
 def test_a_mouth_that_moves_under_silence_fails(triple: Path, tmp_path: Path) -> None:
