@@ -62,6 +62,9 @@ def test_a_manifest_is_measured_and_names_what_it_leaves_out(dubbing_material, t
         {"dubbed": "nobody.mp4", "audio": "talk.mp4"},
         {"dubbed": "talk.mp4", "audio": "talk.mp4", "source": "talk.mp4", "phonemes": [["M", 0.1, 0.2]]},
     ]
+    facts = {"frames_out": 30, "fps": 25.0, "total_seconds": 6.0, "seconds": {}, "frames": []}
+    (tmp_path / "r.json").write_text(json.dumps({**facts, "checkpoint": "ByteDance/LatentSync-1.6"}))
+    rows[1]["dub_report"] = "r.json"
     manifest = tmp_path / "dubs.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "report"
@@ -71,6 +74,7 @@ def test_a_manifest_is_measured_and_names_what_it_leaves_out(dubbing_material, t
     assert "shows a face in 0 of 12 frames" in content["left_out"]["nobody (as given)"]
     figures = content["items"][0]["rows"]["dubbed"]["figures"]
     assert figures["psnr_mouth"] == 100 and "closed_lips" in figures
+    assert content["trained_with"] == ["stable_syncnet"], "the report names a checkpoint that was trained with it"
     assert (out / "evaluation.md").read_text() in capsys.readouterr().out
     assert "data:image/png" in (out / "evaluation.html").read_text()
 

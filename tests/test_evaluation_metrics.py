@@ -11,7 +11,7 @@ from evaluation_talks import talk
 from models_tiny_unisync import tiny_unisync
 
 from latentsync.data.synthetic.phonemes import BILABIALS, LEXICON
-from latentsync.evaluation.families import articulation, stability
+from latentsync.evaluation.families import articulation, stability, sync
 from latentsync.evaluation.families.distribution import (
     NO_TORCHMETRICS,
     Distributions,
@@ -90,6 +90,16 @@ def test_loudness_is_the_root_mean_square_of_a_frame() -> None:
     waveform = np.concatenate([np.full(640, 0.5), np.zeros(640), np.full(640, 0.1)]).astype(np.float32)
     found = articulation.loudness(waveform, np.array([0.02, 0.06, 0.1]))
     assert found == pytest.approx([0.5, 0.0, 0.1])
+
+
+def test_an_offset_is_looked_for_in_the_first_minute_alone() -> None:
+    """What comes later costs nothing and changes nothing: here the sound is a second late from then on."""
+    rng = np.random.default_rng(4)
+    given = rng.normal(0, 0.1, 200 * 16000).astype(np.float32)
+    heard = np.concatenate([given[: 61 * 16000], rng.normal(0, 0.1, 16000).astype(np.float32), given[61 * 16000 :]])
+    material = SimpleNamespace(info=lambda path: SimpleNamespace(has_audio=True), sound=lambda path: heard)
+    row = SimpleNamespace(video="a.mp4", audio="b.wav", waveform=given, material=material)
+    assert sync.audio_late(row) == 0.0  # type: ignore[arg-type]
 
 
 def test_words_with_closed_lips_are_those_that_the_lexicon_says() -> None:
