@@ -129,7 +129,10 @@ def test_a_checkpoint_is_measured_in_four_settings(dubbing_material, tmp_path, m
     first = content["items"][0]
     assert first["rows"]["dubbed"]["figures"]["cost_seconds"] == pytest.approx(6.0 / 1.2)
     assert first["seconds_a_second_by_stage"] == {"denoise": 2.5}
-    assert "by stage, which run side by side: denoise 2.50" in (tmp_path / "evaluation.md").read_text()
+    text = (tmp_path / "evaluation.md").read_text()
+    assert "by stage, which run side by side: denoise 2.50" in text
+    assert "give --syncnet (reconstruction, cross); nobody speaks in the audio (silent audio, noise)" in text
+    assert "talk (reconstruction), talk (cross), talk (silent audio), talk (noise): no truth was given" in text
     again = build_parser().parse_args(["evaluate", *flags, "--out", str(tmp_path)])
     assert [item.setting for item in dub_settings(again)] == settings
     assert copying.asked == ["reconstruction.mp4", "cross.mp4", "silent.mp4", "noise.mp4"]  # none made twice

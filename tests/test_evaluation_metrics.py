@@ -11,6 +11,7 @@ from evaluation_talks import talk
 from models_tiny_unisync import tiny_unisync
 
 from latentsync.data.synthetic.phonemes import BILABIALS, LEXICON
+from latentsync.evaluation.evaluate import DUB
 from latentsync.evaluation.families import articulation, stability, sync
 from latentsync.evaluation.families.distribution import (
     NO_TORCHMETRICS,
@@ -24,6 +25,7 @@ from latentsync.evaluation.instruments import load_instruments
 from latentsync.evaluation.items import Said, read_times
 from latentsync.evaluation.quality import psnr
 from latentsync.evaluation.registry import Missing
+from latentsync.evaluation.report import moments
 from latentsync.hub import Settings, load_audio_encoder, save_folder
 from latentsync.pipelines.windows import WindowPlanner
 from latentsync.types import InputError
@@ -100,6 +102,19 @@ def test_an_offset_is_looked_for_in_the_first_minute_alone() -> None:
     material = SimpleNamespace(info=lambda path: SimpleNamespace(has_audio=True), sound=lambda path: heard)
     row = SimpleNamespace(video="a.mp4", audio="b.wav", waveform=given, material=material)
     assert sync.audio_late(row) == 0.0  # type: ignore[arg-type]
+
+
+def test_where_nobody_speaks_no_moment_is_called_loud() -> None:
+    """Of noise and silence only lips that are apart are bad; of speech a mouth that is shut where it is loud."""
+    ticks = np.arange(40)
+    gaps, speaks = np.where(ticks == 12, 0.05, 0.001), ticks >= 20
+    level = np.repeat(np.where(speaks, ticks / 40, 0.05), 640)
+    row = SimpleNamespace(
+        gaps=gaps, times=ticks / 25, waveform=level, speaker=None, gaps_of=lambda path: None,
+        heard=lambda: np.ones(40, bool), spoken=lambda: speaks,
+    )  # fmt: skip
+    found = moments.worst_moments(SimpleNamespace(takes={DUB: row}))  # type: ignore[arg-type]
+    assert found == {12: "lips apart while nobody speaks", 39: moments.BY_SOUND[0], 31: moments.BY_SOUND[0]}
 
 
 def test_words_with_closed_lips_are_those_that_the_lexicon_says() -> None:

@@ -53,6 +53,7 @@ KEYSYNC = "LipLeak of KeySync, arXiv 2505.00497"
 OURS = "this project"
 AUDIO, SOURCE, REPORT = "the audio", "--source", "--dub-report"
 SPEECH_MOUTH = "--truth, or --audio with a picture of its speaker"
+PAUSES = "a second of pauses in --audio"
 RIGHT = "--truth, or the source's own audio (reconstruction)"
 
 METRICS = (
@@ -78,10 +79,8 @@ METRICS = (
         "closed_lips", "articulation", "lips closed on /p b m/", HIGHER, "Edwards et al. 2016 (JALI)",
         "--phonemes or --words",
     ),
-    Metric("silence_open", "silence", "lips apart in silence", LOWER, KEYSYNC, "silence in the audio"),
-    Metric(
-        "silence_motion", "silence", "movement in silence, % of face a frame", LOWER, OURS, "silence in the audio"
-    ),
+    Metric("silence_open", "silence", "lips apart, nobody speaks", LOWER, KEYSYNC, PAUSES),
+    Metric("silence_motion", "silence", "movement, nobody speaks, % of face a frame", LOWER, OURS, PAUSES),
     Metric("identity", "identity", "face embedding, cosine", HIGHER, "MobileFaceNet, arXiv 1804.07573",
            f"{SOURCE}; --identity-weights"),
     Metric("psnr_mouth", "quality", "mouth PSNR dB", HIGHER, "ITU-T J.340", RIGHT, 1),

@@ -53,7 +53,7 @@ def _correlations(take: Take) -> Figures:
     elif own is None:
         crossed = Missing(f"give {SOURCE}")
     elif take.speaker == take.source:
-        crossed = Missing("with the source's own audio the old mouth is the right one: see r_right")
+        crossed = Missing("the source's own audio makes the old mouth the right one: see what is against the right one")
     else:
         few = f"fewer than {MIN_FRAMES} frames show all mouths"
         target, leak = r_target(take.gaps, speaker, own), r_leak(take.gaps, speaker, own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentsync.evaluation.material import Take
-from latentsync.evaluation.registry import Figures, Missing, all_missing
+from latentsync.evaluation.registry import PAUSES, Figures, Missing, all_missing
 
 FEWEST = 25  # silent frames: less than a second of pauses in all says little
 OPEN_GAP = 0.02  # of the face's height, from which lips count as apart: twice what the mesh may show of closed ones
@@ -24,7 +24,8 @@ def measure(take: Take) -> Figures:
     """
     quiet = silent_frames(take)
     if quiet.sum() < FEWEST:
-        return all_missing("silence", f"the audio is silent in {int(quiet.sum())} frames, fewer than {FEWEST}")
+        found = f"nobody speaks in {int(quiet.sum())} of the frames that show the face, fewer than {FEWEST}"
+        return all_missing("silence", f"{found}: give {PAUSES}")
     steps = np.abs(np.diff(take.gaps))[quiet[1:] & quiet[:-1]]
     moving = 100 * float(steps.mean()) if steps.size else Missing("no two silent frames follow each other")
     return {"silence_open": float((take.gaps[quiet] > OPEN_GAP).mean()), "silence_motion": moving}

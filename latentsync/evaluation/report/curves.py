@@ -25,7 +25,9 @@ def draw_gaps(one: Measured, worst: Mapping[int, str]) -> bytes:
     take = one.takes[DUB]
     figure, axes = _figure()
     seconds = min(SECONDS_SHOWN, float(take.times[-1]) if len(take.times) else 0.0)
-    _sound(axes.twinx(), take.waveform, seconds)
+    behind = axes.twinx()
+    _shade(behind, take.times, ~take.spoken() & take.heard())
+    _sound(behind, take.waveform, seconds)
     axes.set_zorder(1)
     axes.patch.set_visible(False)
     wanted = take.gaps_of(take.speaker)
@@ -37,7 +39,6 @@ def draw_gaps(one: Measured, worst: Mapping[int, str]) -> bytes:
     ):
         if gaps is not None and not (label == "source" and take.speaker == take.source):
             axes.plot(take.times, 100 * gaps, color=colour, linewidth=width, label=label)
-    _shade(axes, take.times, ~take.spoken() & take.heard())
     for number, tick in enumerate(sorted(worst), 1):
         axes.axvline(take.times[tick], color="black", linewidth=0.8, linestyle=":")
         axes.text(take.times[tick], 0.97, f" {number}", transform=axes.get_xaxis_transform(), va="top", fontsize=8)

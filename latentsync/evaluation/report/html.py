@@ -13,6 +13,7 @@ from latentsync.evaluation.report.moments import draw_moments, worst_moments
 from latentsync.evaluation.report.tables import Table, missing, remarks, tables
 
 DRAWN = 24  # dubs that are shown in pictures; all are in the tables
+GAPS = "Lip gaps over the waveform; shaded where nobody speaks, dotted where a moment is shown below."
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1e293b; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem; margin-top: 1.8rem }
@@ -69,12 +70,12 @@ def _dub(one: Measured) -> str:
     """Curves, histogram and worst moments of one dub."""
     worst = worst_moments(one)
     parts = [f"<h3>{escape(one.item.name)} ({escape(one.item.setting)})</h3>"]
-    parts.append(_picture("png", draw_gaps(one, worst), "Lip gaps over the waveform; pauses shaded, moments dotted."))
+    parts.append(_picture("png", draw_gaps(one, worst), GAPS))
     if (histogram := draw_offsets(one.offsets)) is not None:
-        parts.append(_picture("png", histogram, "Where each window heard its sound."))
+        parts.append(_picture("png", histogram, "How late each window of pictures heard its sound."))
     ticks, times = sorted(worst), one.takes[DUB].times
     for number, (tick, picture) in enumerate(zip(ticks, draw_moments(one, ticks), strict=True), 1):
-        told = f"{number}: {times[tick]:.2f} s, {worst[tick]}. {_order(one)}"
+        told = f"{number}: {times[tick]:.2f} s, {worst[tick]}. From the left: {_order(one)}."
         parts.append(_picture("jpeg", picture, told))
     return "\n".join(parts)
 

@@ -17,13 +17,14 @@ from latentsync.evaluation.sheets import side_by_side
 MOST = 4  # moments of one dub
 APART = 8  # frames between two of them, so that one bad moment is shown once
 LOST, AWRY = "no face is seen", ("not open enough", "too far open")
-IN_SILENCE = "lips apart in silence"
-BY_SOUND = ("shut where it is loud", "open where it is quiet")
+IN_SILENCE = "lips apart while nobody speaks"
+BY_SOUND = ("hardly open where it is loud", "open where it is quiet")
 
 
 def worst_moments(one: Measured) -> dict[int, str]:
     """{tick: what is wrong there} of the dub, the worst first: frames without a face, then those whose lip gap is
-    furthest from the right one. Where none is known: lips apart in silence, then gaps that fit the loudness least."""
+    furthest from the right one. Where none is known: lips apart while nobody speaks, then gaps that fit the loudness of
+    speech least."""
     take = one.takes[DUB]
     badness, reasons = _badness(take)
     chosen: dict[int, str] = {}
@@ -51,12 +52,13 @@ def _badness(take: Take) -> tuple[np.ndarray, list[str]]:
 
 
 def _unlike_the_sound(take: Take) -> np.ndarray:
-    """(f,) rank of the lip gap less that of the loudness, each from 0 to 1; 0 where one is not known."""
-    off, used = np.zeros(len(take.gaps)), np.isfinite(take.gaps) & take.heard()
+    """(f,) rank of the lip gap less that of the loudness, each from 0 to 1; 0 where nobody speaks or is seen, and where
+    lips that are shut rank above the loudness."""
+    off, used = np.zeros(len(take.gaps)), np.isfinite(take.gaps) & take.heard() & take.spoken()
     if used.any():
         ranks = [rankdata(values) for values in (take.gaps[used], loudness(take.waveform, take.times[used]))]
         off[used] = (ranks[0] - ranks[1]) / used.sum()
-    return off
+    return np.where(take.gaps > OPEN_GAP, off, np.minimum(off, 0))
 
 
 def draw_moments(one: Measured, ticks: Sequence[int]) -> list[bytes]:

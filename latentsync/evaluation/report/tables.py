@@ -57,17 +57,27 @@ def cell(found: Spread, digits: int) -> str:
 
 
 def missing(evaluation: Evaluation) -> list[str]:
-    """What no dub has a figure for, with the reasons, a line each."""
+    """What no dub has a figure for, with the reasons, a line each; where these differ, of which settings."""
     lines: dict[str, list[str]] = {}
     for metric in METRICS:
         if metric.key in POOLED:
-            found = [evaluation.pooled[group][metric.key] for group in evaluation.groups if group[1] == DUB]
+            found = [(group[0], evaluation.pooled[group][metric.key]) for group in evaluation.groups if group[1] == DUB]
         else:
-            found = [one.rows[DUB][metric.key] for one in evaluation.measured]
-        reasons = [value.reason for value in found if isinstance(value, Missing)]
+            found = [(one.item.setting, one.rows[DUB][metric.key]) for one in evaluation.measured]
+        reasons = [(value.reason, setting) for setting, value in found if isinstance(value, Missing)]
         if len(reasons) == len(found):
-            lines.setdefault("; ".join(dict.fromkeys(reasons)), []).append(metric.title)
-    return [f"{', '.join(titles)}: {reason}" for reason, titles in lines.items()]
+            lines.setdefault(_told(reasons), []).append(metric.title)
+    return [f"{', '.join(titles)}: {reasons}" for reasons, titles in lines.items()]
+
+
+def _told(said: Iterable[tuple[str, str]]) -> str:
+    """(text, whom it is of) pairs in a line: every text once, and whom it is of where there is more than one."""
+    those: dict[str, dict[str, None]] = {}
+    for text, whose in said:
+        those.setdefault(text, {})[whose] = None
+    if len(those) == 1:
+        return next(iter(those))
+    return "; ".join(f"{text} ({', '.join(whose)})" for text, whose in those.items())
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
@@ -82,8 +92,11 @@ def remarks(evaluation: Evaluation) -> list[str]:
         told.append("FID and FVD grow where pictures are few: compare rows of this table, and no others.")
     for critic in sorted(evaluation.instruments.trained_with):
         told.append(f"{TRAINED} The model was trained with {TITLES[critic]}: what that says of it is no judgement.")
+    noted: dict[str, list[str]] = {}
     for one in evaluation.measured:
-        told += [f"{one.item.name} ({one.item.setting}): {note}" for note in (*one.notes, *_stages(one))]
+        for note in (*one.notes, *_stages(one)):
+            noted.setdefault(note, []).append(f"{one.item.name} ({one.item.setting})")
+    told += [f"{', '.join(whose)}: {note}" for note, whose in noted.items()]
     return told + [f"Left out: {name}: {why}" for name, why in evaluation.errors.items()]
 
 
