@@ -132,7 +132,7 @@ def test_the_same_files_give_the_same_bytes_in_any_order(items: list[Item], eval
 def test_the_page_holds_its_pictures_and_escapes_names(evaluation: Evaluation) -> None:
     page = html(evaluation)
     assert page.count("data:image/png;base64,") == 4 and "data:image/jpeg;base64," in page
-    assert "http" not in page.replace("<!doctype html>", "") and "src=" in page
+    assert "://" not in page and "src=" in page  # nothing from elsewhere; base64 has no colon
     one = evaluation.measured[0]
     object.__setattr__(one.item, "name", "<b>&")
     try:
