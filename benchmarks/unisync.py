@@ -157,7 +157,8 @@ class Sweep:
         """Write `results/NAME.md`, `.json` and `.png` of what there is."""
         name, seeds = self.arguments.name, self.arguments.seeds
         found, sources = reports.Found(store.done, seeds), self.sources()
-        drawn_curves = reports.curves(self.trainer.folder, seeds)
+        drawn_curves = reports.curves(self.trainer.folder, seeds, self.trainer.config(BASE, 1, 1).run.batch)
+        longest = max((run["minutes"] for run in drawn_curves.values()), default=0.0)
         reports.picture(drawn_curves, common.RESULTS / f"{name}.png")
         order, values = reports.ordering(found)
         encoder = sources.get("features", "a speech encoder")
@@ -165,7 +166,7 @@ class Sweep:
         margins, shares = reports.variants()
         text = (
             f"# UniSync at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}\n\n"
-            f"`{CONFIG}`, {plan.steps} updates of each, at most {plan.minutes:g} minutes on two cores; seeds "
+            f"`{CONFIG}`, {plan.steps} updates of each, which took {longest:.1f} minutes at most; seeds "
             f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. No speaker is in training and in a "
             f"table. {reports.CHANCE}\n\n{common.table(('representation', 'made by'), sources.items())}\n"
             f"{cautions}\n\n## The eight pairs\n\n"

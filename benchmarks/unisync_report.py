@@ -125,17 +125,20 @@ def shares_beside(found: Found) -> str:
     return common.table(("share", "paper, LRS2, mean over representations", *GROUPS), lines)
 
 
-def curves(runs: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Training loss, held-out AUC and offset accuracy by update, of every run that began."""
+def curves(runs: Path, seeds: Sequence[int], batch: int) -> dict[str, dict[str, Any]]:
+    """Training loss, held-out AUC and offset accuracy by update, and the minutes that updates of `batch` pairs took, of
+    every run that began."""
     found = {}
     for cell in CELLS:
         for label in (run_name(cell, seed) for seed in seeds):
             if not (runs / label / "metrics.jsonl").exists():
                 continue
-            losses = [entry["loss"] for entry in updates(runs / label)]
+            entries = updates(runs / label)
+            losses = [entry["loss"] for entry in entries]
             checks = validations(runs / label, "auc")
             found[label] = {
                 "cell": cell,
+                "minutes": sum(1 / entry["samples_per_second"] for entry in entries) * batch / 60,
                 "loss": smoothed(losses, max(1, len(losses) // CURVE_POINTS)),
                 "auc": [(entry["step"], entry["validation/auc"]) for entry in checks],
                 "offset": [(entry["step"], entry.get("validation/offset_accuracy", math.nan)) for entry in checks],

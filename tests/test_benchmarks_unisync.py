@@ -241,3 +241,13 @@ def test_every_training_keeps_to_its_minutes(sweep, capsys) -> None:
     assert "| **all** |" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         unisync.parse(["--crops", "x", "--minutes", "16"])
+
+
+def test_the_report_knows_how_long_trainings_took(tmp_path) -> None:
+    import unisync_report as reports
+
+    (tmp_path / "mel_rgb-2").mkdir()
+    lines = [{"step": step, "loss": 0.5, "samples_per_second": speed} for step, speed in ((1, 16), (2, 64), (3, 64))]
+    (tmp_path / "mel_rgb-2" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = reports.curves(tmp_path, [1, 2], batch=64)
+    assert list(found) == ["mel_rgb-2"] and found["mel_rgb-2"]["minutes"] == pytest.approx((4 + 1 + 1) / 60)
