@@ -145,6 +145,10 @@ def test_times_are_read_from_json_and_from_grid(tmp_path) -> None:
     assert read_times(tmp_path / "a.align")[1] == Said("bin", 0.95, 1.18)
     (tmp_path / "a.json").write_text('[["M", 0.1, 0.25]]')
     assert read_times(tmp_path / "a.json") == (Said("M", 0.1, 0.25),)
+    for other in ('{"frames": []}', '{"truth": [1]}', '{"truth": {}}'):  # such as a dub's report
+        (tmp_path / "c.json").write_text(other)
+        with pytest.raises(InputError, match=r"c\.json' holds no times"):
+            read_times(tmp_path / "c.json")
     (tmp_path / "b.json").write_text('[["M", "early"]]')
     with pytest.raises(InputError, match=r"b\.json: times must be a list"):
         read_times(tmp_path / "b.json")

@@ -105,19 +105,18 @@ def _value(folder: Path, key: str, value: Any) -> Any:
     return value
 
 
-def read_times(path: Path, side: str = "truth") -> tuple[Said, ...]:
+def read_times(path: Path) -> tuple[Said, ...]:
     """Sounds or words with times: a JSON list of [text, start, stop] in seconds, a truth.json of the counterfactual
-    set (the sounds of its `side`), or one of GRID's `.align` files. InputError where it is none of these."""
+    set (what is to be said), or one of GRID's `.align` files. InputError where it is none of these."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ALIGN:
             rows = [line.split() for line in text.splitlines() if line.strip()]
             return tuple(Said(word, int(start) / ALIGN_RATE, int(stop) / ALIGN_RATE) for start, stop, word in rows)
         content = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path}' holds no times of words or sounds ({error}): give JSON or .align") from error
-    if isinstance(content, Mapping) and side in content:
-        content = content[side]["phoneme_times"]
+        content = content["truth"]["phoneme_times"] if isinstance(content, Mapping) else content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{path}' holds no times of words or sounds ({error!r}): give JSON or .align") from error
     return _times(content, str(path))
 
 
