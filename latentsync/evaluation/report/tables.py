@@ -67,7 +67,7 @@ def missing(evaluation: Evaluation) -> list[str]:
         reasons = [(value.reason, setting) for setting, value in found if isinstance(value, Missing)]
         if len(reasons) == len(found):
             lines.setdefault(_told(reasons), []).append(metric.title)
-    return [f"{', '.join(titles)}: {reasons}" for reasons, titles in lines.items()]
+    return [f"{'; '.join(titles)}: {reasons}" for reasons, titles in lines.items()]
 
 
 def _told(said: Iterable[tuple[str, str]]) -> str:
