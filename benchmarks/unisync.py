@@ -136,12 +136,11 @@ class Sweep:
         for seed in self.arguments.seeds:
             for cell in self.arguments.only:
                 export = self.trainer.train(cell, seed, plan.steps)
-                if store.get([run_name(cell, seed), reports.RECORDED]) is None:
-                    for kind, row in self.trainer.measure(cell, export).items():
-                        store.add([run_name(cell, seed), kind], row)
-                        print(
-                            f"{run_name(cell, seed)} {kind} { ({k: round(v, 3) for k, v in row.items()}) }", flush=True
-                        )
+                label = run_name(cell, seed)
+                missing = [kind for kind in reports.GROUPS if store.get([label, kind]) is None]
+                for kind, row in self.trainer.measure(cell, export, missing) if missing else ():
+                    store.add([label, kind], row)
+                    print(f"{label} {kind} { ({name: round(value, 3) for name, value in row.items()}) }", flush=True)
                 self.report(plan, store)
 
     def sources(self) -> dict[str, str]:
@@ -167,8 +166,9 @@ class Sweep:
         text = (
             f"# UniSync at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}\n\n"
             f"`{CONFIG}`, {plan.steps} updates of each, which took {longest:.1f} minutes at most; seeds "
-            f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. No speaker is in training and in a "
-            f"table. {reports.CHANCE}\n\n{common.table(('representation', 'made by'), sources.items())}\n"
+            f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. Of the held-out "
+            f"speakers nobody is in training. {reports.CHANCE}\n\n"
+            f"{common.table(('representation', 'made by'), sources.items())}\n"
             f"{cautions}\n\n## The eight pairs\n\n"
             f"{reports.both_protocols(found, {name: cell.title for name, cell in {**PAIRS, **OTHERS}.items()})}\n"
             f"## The ordering beside the paper's\n\n{order}\n## Margins, on {BASE}\n\n"

@@ -10,9 +10,13 @@ from typing import Any
 import common
 import numpy as np
 from run_logs import smoothed, updates, validations
-from unisync_training import AUDIOS, BASE, CELLS, DRAWN, MARGINS, PAIRS, RECORDED, SHARES, VISUALS, run_name
+from unisync_training import AUDIOS, BASE, CELLS, DRAWN, KNOWN, MARGINS, PAIRS, RECORDED, SHARES, VISUALS, run_name
 
-GROUPS = {DRAWN: "Drawn people that nothing was trained on", RECORDED: "Recorded speakers that no UniSync saw"}
+GROUPS = {
+    DRAWN: "Drawn people that nothing was trained on",
+    RECORDED: "Recorded speakers that no UniSync saw",
+    KNOWN: "The one recorded speaker with minutes in training (GRID s1), in held-out sentences; not speaker-disjoint",
+}
 BINARY = {
     "binary": "right answers %",
     "auc": "AUC %",

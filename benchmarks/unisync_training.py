@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ CONFIG = "unisync_small"
 VISUALS, AUDIOS = ("rgb", "3dmm", "landmarks", "parsing"), ("features", "mel")  # in the paper's order
 NEW_PEOPLE = range(2000, 2016)  # drawn for these tests alone; the common set has 0 to 99
 HELD_OUT_EVERY, HELD_OUT_FIRST = 3, 2  # of the recorded speakers, in order of their names
-DRAWN, RECORDED = "drawn", "recorded"
+DRAWN, RECORDED, KNOWN = "drawn", "recorded", "known"  # the last: GRID's s1, who is in training, in other sentences
 FEW, FEW_HELD_OUT = 10, 2  # clips of a run that is only timed
 VALIDATIONS = 5  # of each run
 RESOLUTION = 112  # px of prepared crops
@@ -102,6 +102,13 @@ class Material:
             DRAWN: [replace(clip, speaker=speaker_of(clip.name)) for clip in new],
             RECORDED: [replace(capped(clip), speaker=people[clip.name]) for clip in real],
         }
+
+    @cached_property
+    def measured(self) -> dict[str, list[ClipCrops]]:
+        """What the tables are of: the held-out speakers, and held-out sentences of one who is in training."""
+        kept = set(common.held_out())
+        sentences = [clip for clip in load_folder(self.crops) if clip.name in kept and at_model_rate(clip)]
+        return {**self.held_out, KNOWN: [replace(clip, speaker=speaker_of(clip.name)) for clip in sentences]}
 
     @cached_property
     def _small(self) -> dict[str, ClipCrops]:
@@ -210,10 +217,11 @@ class Trainer:
             return None
         return FeatureCache(load_audio_encoder(cell.encoder or self.encoder), self.cache / AUDIO_CACHE)
 
-    def measure(self, cell: str, export: Path) -> dict[str, dict[str, float]]:
-        """Figures of a finished network by kind of clips."""
+    def measure(self, cell: str, export: Path, kinds: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
+        """(kind of clips, figures) of a finished network."""
         critic = RunCritic(load_unisync(export), self, self.encodes(CELLS[cell]))
-        return {kind: figures(critic, clips) for kind, clips in self.material.held_out.items()}
+        for kind in kinds:
+            yield kind, figures(critic, self.material.measured[kind])
 
     def represents(self, network: UniSync) -> RepresentationCache | None:
         """What makes the representation that a network looks at; None for rgb."""

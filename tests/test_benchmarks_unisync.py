@@ -52,7 +52,8 @@ def material(tmp_path, monkeypatch):
     return unisync_training.Material(tmp_path / "crops", tmp_path / "work")
 
 
-def test_no_speaker_is_on_both_sides(material) -> None:
+def test_no_speaker_is_on_both_sides(material, monkeypatch) -> None:
+    import common
     import unisync_training
 
     assert unisync_training.held_out_speakers() == ["p3", "p4"]  # the unseen one, and the third of p1, p2, p3
@@ -64,6 +65,10 @@ def test_no_speaker_is_on_both_sides(material) -> None:
     held_out = {kind: {clip.speaker for clip in clips} for kind, clips in material.held_out.items()}
     assert held_out == {"drawn": {"synth_2000", "synth_2001"}, "recorded": {"p3", "p4"}}
     assert not set(trained.values()) & (held_out["drawn"] | held_out["recorded"])
+    monkeypatch.setattr(common, "held_out", lambda: ["aa1", "aa3"])
+    fresh = unisync_training.Material(material.crops, material.work)
+    assert [clip.name for clip in fresh.measured["known"]] == ["aa1", "aa3"]  # of one who is in training
+    assert not {"aa1", "aa3"} & {clip.name for clip in fresh.training} and {*fresh.measured} == {*held_out, "known"}
 
 
 def test_the_new_drawn_people_are_nobody_elses() -> None:
@@ -193,11 +198,12 @@ def sweep(tmp_path, monkeypatch):
             export.mkdir(parents=True)
         return export
 
-    def measure(self, cell: str, export: Path) -> dict:
-        if len(calls) == state.dies_at:
-            raise Interrupted
-        calls.append(f"measure {export.parent.name}")
-        return {kind: dict.fromkeys([*reports.BINARY, *reports.OFFSETS], 0.5) for kind in ("drawn", "recorded")}
+    def measure(self, cell: str, export: Path, kinds):
+        for kind in kinds:
+            if len(calls) == state.dies_at:
+                raise Interrupted
+            calls.append(f"measure {export.parent.name} {kind}")
+            yield kind, dict.fromkeys([*reports.BINARY, *reports.OFFSETS], 0.5)
 
     monkeypatch.setattr(common, "WORK", tmp_path / "work")
     monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
@@ -213,14 +219,14 @@ def sweep(tmp_path, monkeypatch):
 
 
 def test_a_killed_sweep_goes_on_and_does_nothing_twice(sweep, tmp_path) -> None:
-    for dies_at in (1, 5, 9, None):
+    for dies_at in (1, 5, 10, 13, None):
         sweep.state.dies_at = dies_at
         if dies_at is None:
             sweep.start().run()
         else:
             with pytest.raises(Interrupted):
                 sweep.start().run()
-    assert len(set(sweep.calls)) == len(sweep.calls) == 2 * 3 * 2
+    assert len(set(sweep.calls)) == len(sweep.calls) == (1 + 3) * 3 * 2
     trained = [call.split()[1:3] for call in sweep.calls if call.startswith("train")]
     assert [seed for _, seed in trained] == ["1"] * 3 + ["2"] * 3  # every cell has one seed before any has two
     assert len({call.split()[3] for call in sweep.calls if call.startswith("train")}) == 1
