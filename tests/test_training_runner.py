@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -119,6 +120,39 @@ def test_a_sample_that_is_bad_only_beside_others_does_not_hang() -> None:
 
     with pytest.raises(InputError, match="only beside others"):
         Parts(load, options(), 0, 1)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_ends_a_run_is_one_sentence_from_a_worker_too(workers) -> None:
+    parts = Parts(LineTask(bad=range(100)).batch, options(batch=32, workers=workers), 0, 1)
+    with pytest.raises(
+        InputError, match=r"^16 samples of one batch are bad, the last: clip_15: it is torn; check the data$"
+    ):
+        next(part_stream(parts, first_step=0, pin_memory=False))
+
+
+@pytest.mark.parametrize("torn", ["model.safetensors", "optimizer.bin", "averages.pt", "progress.json"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_serves(torn, tmp_path) -> None:
+    run(LineTask(), options(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(LineTask(kill_at=5), options(), tmp_path / "killed")
+    newest = tmp_path / "killed" / "checkpoints" / "step_00000004"
+    (newest / torn).write_bytes((newest / torn).read_bytes()[:20])
+    with pytest.raises(InputError, match=r"step_00000004 .* is damaged .* from step_00000002 before it"):
+        run(LineTask(), options(), tmp_path / "killed")
+    shutil.rmtree(newest)
+    run(LineTask(), options(), tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_line_that_was_cut_off_is_written_again(tmp_path) -> None:
+    run(LineTask(), options(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(LineTask(kill_at=5), options(), tmp_path / "killed")
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "los')
+    run(LineTask(), options(), tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_the_third_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
