@@ -18,7 +18,7 @@ from latentsync.training.averages import Averages
 from latentsync.training.devices import enable_gradient_checkpointing, make_optimizer
 from latentsync.training.recipe import train
 from latentsync.training.runner import BadSample, RunConfig, run
-from latentsync.training.samples import REPLACEMENT, Parts, part_stream
+from latentsync.training.samples import REPLACEMENT, Part, Parts, part_stream
 from latentsync.types import InputError
 
 RECIPES = Path(__file__).resolve().parent.parent / "train"
@@ -99,6 +99,14 @@ def test_workers_load_the_same_samples_and_leave_the_random_state_alone() -> Non
         assert alone.indices == helped.indices and alone.bad == helped.bad
         assert torch.equal(alone.batch["inputs"], helped.batch["inputs"])
     assert seen[0][0].indices == [16, 17, 18, 19 + REPLACEMENT]
+
+
+def test_the_loader_pins_what_a_card_will_copy(monkeypatch) -> None:
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = pin_memory(Part([4], {"one": torch.zeros(1), "both": [torch.zeros(1), "as it is"]}, ["bad"]))
+    assert pinned == Part([4], {"one": torch.ones(1), "both": [torch.ones(1), "as it is"]}, ["bad"])
 
 
 def test_a_bad_sample_is_named_counted_and_replaced(tmp_path) -> None:

@@ -7,12 +7,13 @@ of workers. A broken sample is replaced by one that depends on its index alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from latentsync.training.devices import each_tensor
 from latentsync.training.options import RunConfig
 from latentsync.types import InputError
 
@@ -41,6 +42,10 @@ class Part:
     batch: Any
     bad: list[str]  # "name: reason" of every sample that was replaced
     fault: str = ""  # what ends the run; an error that is raised in a worker comes out with all its traceback
+
+    def pin_memory(self) -> Part:
+        """The same in page-locked memory, which a card copies from while it computes; torch's loader calls it."""
+        return replace(self, batch=each_tensor(self.batch, torch.Tensor.pin_memory))
 
 
 Load = Callable[[Sequence[int]], Any]
