@@ -22,7 +22,7 @@ from latentsync.types import InputError
 pytestmark = pytest.mark.usefixtures("one_thread")
 STAGES = {"autoencoder": autoencoder, "articulation": articulation}
 SMALL = (
-    "validate_on=[c_1]", f"stage1.resolution={RESOLUTION}", "stage1.data.shares=null",
+    "validate_on=[c_1]", f"stage1.resolution={RESOLUTION}",
     "stage1.audio_encoder.mel={width: 8, levels: 2, hidden: 8}", "autoencoder.block_out_channels=[8,8]",
     "autoencoder.norm_groups=4",
     *(f"{name}.run.{key}={value}" for name in STAGES for key, value in

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from training_task import OPTIONS, WIDTH, Killed, LineTask, in_processes, lines, options
 
+from latentsync.training import records
 from latentsync.training.averages import Averages
 from latentsync.training.devices import enable_gradient_checkpointing, make_optimizer
 from latentsync.training.recipe import train
@@ -263,6 +264,21 @@ def test_a_run_folder_explains_itself_and_refuses_another_run(tmp_path, capsys) 
         train(longer, lambda config: (LineTask(), "data2"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="width was 1 and is 2"):
         train(OmegaConf.merge(config, {"width": 2}), lambda config: (LineTask(), "data1"))  # type: ignore[arg-type]
+
+
+def test_a_run_killed_while_it_notes_its_configuration_goes_on(tmp_path, monkeypatch) -> None:
+    config = OmegaConf.create({"run_folder": str(tmp_path / "run"), "run": {**OPTIONS, "steps": 2}})
+    folder = train(config, lambda config: (LineTask(), "data"))
+
+    def half(config, path) -> None:
+        path.write_text("run_folder: ")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(records, "save_config", half)
+        train(config, lambda config: (LineTask(), "data"))
+    train(OmegaConf.merge(config, {"run": {"steps": 3}}), lambda config: (LineTask(), "data"))  # type: ignore[arg-type]
+    assert lines(folder)[-1]["step"] == 3
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in RECIPES.glob("*.py")))
