@@ -65,14 +65,14 @@ def _mapped(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, columns_first, dtype = read(file)
         start = file.tell()
     end = start + math.prod(shape) * dtype.itemsize
     if path.stat().st_size < end:
         raise ValueError(f"{path.name} is cut off")
     array = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()[start:].view(dtype)
     array.flags.writeable = False
-    return array.reshape(shape)
+    return array.reshape(shape, order="F" if columns_first else "C")
 
 
 Named = TypeVar("Named")
