@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,35 @@ def test_the_digest_changes_with_the_content(folder: Path) -> None:
     before = read_manifest(folder)
     after = write_manifest(before.path, before.entries[:2], before.settings)
     assert read_manifest(folder).digest == after.digest != before.digest
+
+
+@pytest.mark.parametrize("file", ["clip.crops.npy", "clip.npz"])
+def test_a_damaged_clip_is_named_and_left_out_and_many_end_it(tmp_path: Path, file: str) -> None:
+    clips = [entry(tmp_path / "clip", "clip", "train"), *[entry(tmp_path, "one", "train")] * 99]
+    clips[0] = replace(clips[0], clip="clip/clips/clip")
+    manifest = write_manifest(tmp_path / "manifest.jsonl", clips, {})
+    whole = (tmp_path / "clip" / "clips" / file).read_bytes()
+    (tmp_path / "clip" / "clips" / file).write_bytes(whole[:-100])
+    with pytest.warns(UserWarning, match=r"1 of 100 clips are damaged: the prepared clip '.*clip' cannot be read"):
+        assert len(manifest.clips("train")) == 99
+    fewer = write_manifest(tmp_path / "manifest.jsonl", clips[:99], {})
+    with pytest.raises(InputError, match="1 of 99 clips are damaged"):
+        fewer.clips("train")
+
+
+def test_more_clips_than_a_process_may_have_open_files(folder: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    manifest = read_manifest(folder)
+    many = write_manifest(manifest.path, [manifest.entries[0]] * 300, {})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        clips = many.clips("train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert all((clip.crops == 3).all() for clip in clips)
+    with pytest.raises(ValueError, match="read-only"):
+        clips[0].crops[0] = 0
 
 
 def rewritten(folder: Path, change) -> Path:

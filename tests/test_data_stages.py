@@ -194,13 +194,18 @@ def test_who_speaks_by_folder_file_and_table(tmp_path: Path) -> None:
     assert Speakers("file").of("x/1.mp4", "root", {}) == ("x/1", "")
     assert Speakers("file").of("x/1.mp4", "root", {"speaker": 12}) == ("12", "")
     table = tmp_path / "t.tsv"
-    table.write_text("file\tsize\tspeaker\tsplit\n1.mp4\t9\tanna\tvalidation\nx/2.mp4\t9\tbert\t\n")
+    table.write_text("file\tsize\tspeaker\tsplit\n1.mp4\t9\tanna\tvalidation\nx/2.mp4\t9\tbert\t\n3.mp4\t9\tanna\t\n")
     speakers = Speakers(str(table))
+    assert speakers.of("3.mp4", "root", {}) == ("anna", "validation")  # a speaker is in one split with all files
     assert speakers.of("x/1.mp4", "root", {}) == ("anna", "validation")
     assert speakers.of("x/2.mp4", "root", {}) == ("bert", "")
     with pytest.raises(Dropped, match="not in the table"):
-        speakers.of("3.mp4", "root", {})
-    for text, told in (("a,b\n", "no column file"), ("file,speaker\n1.mp4,\n", "line 2: file or speaker is empty")):
+        speakers.of("4.mp4", "root", {})
+    for text, told in (
+        ("a,b\n", "no column file"),
+        ("file,speaker\n1.mp4,\n", "line 2: file or speaker is empty"),
+        ("file,speaker,split\n1.mp4,anna,train\n2.mp4,anna,validation\n", "files of 'anna' in both splits"),
+    ):
         broken = tmp_path / "t.csv"
         broken.write_text(text)
         with pytest.raises(InputError, match=told):

@@ -61,6 +61,8 @@ def test_references_come_from_at_least_sixteen_frames_away() -> None:
     batch = drawn([latent_clip("a_1", 75, 16)], 160)
     distance = (batch["latents"] - batch["reference"])[:, 0, :, 0, 0].abs()
     assert distance.min() >= REFERENCE_DISTANCE
+    short = drawn([latent_clip("a_1", 40, 16)], 40)  # a window in the middle of it has nothing that far away
+    assert (short["latents"] - short["reference"]).abs().min() >= REFERENCE_DISTANCE
     assert torch.equal(batch["masked"], -batch["latents"])
 
 
@@ -119,11 +121,21 @@ def test_shares_hold_whatever_the_number_of_clips() -> None:
     assert weights[11] / weights[10] == pytest.approx(2.0)  # four times the frames, twice as often
 
 
+@pytest.mark.parametrize("shares", [{"a": 0.8, "b": 0.4}, {"a": -0.1}, {"a": 0.0, "b": 0.0}])
+def test_shares_that_cannot_be_are_told(shares) -> None:
+    with pytest.raises(InputError, match=r"data\.shares"):
+        clip_weights([clip_of("a_1", 30), clip_of("b_1", 30)], shares)
+    assert clip_weights(
+        [clip_of(f"{name}_1", 30) for name in "abc"], {"a": 0.7, "b": 0.2, "c": 0.1}
+    ).sum() == pytest.approx(1)
+
+
 def test_frames_without_a_face_are_never_shown(monkeypatch) -> None:
     monkeypatch.setattr(Look, "__call__", lambda look, crops: crops)
     clip = clip_of("a_1", 40)
     clip.landmarks[10:] = np.nan
-    seen = torch.cat([FrameSampler([clip], {}, seed=0).images(step, 16) for step in range(8)])
+    sampler = FrameSampler([clip], {})
+    seen = torch.stack([sampler.image(sample_generator(0, index)) for index in range(128)])
     assert ((seen[:, 0, 0, 0] + 1) * 127.5).round().max() < 10
 
 

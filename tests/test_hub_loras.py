@@ -141,5 +141,6 @@ def test_loras_are_listed_and_merged(checkpoint, tmp_path, capsys) -> None:
         (["list", str(tmp_path / "merged")], "there is no LoRA in"),
         (["list", str(tmp_path / "gone")], "is no folder"),
         (["merge", str(checkpoint), str(checkpoint), "--to", str(tmp_path / "x")], "is no LoRA of ours"),
+        (["merge", str(checkpoint), str(checkpoint), "--to", f"{checkpoint}/."], "would replace the checkpoint"),
     ):
         assert main(["lora", *arguments]) == 2 and said in capsys.readouterr().err

@@ -11,8 +11,9 @@ from training_unet import TINY_UNET
 
 from latentsync.config import load_config
 from latentsync.hub import load_components
-from latentsync.training import autoencoder, unet_build
+from latentsync.training import articulation, autoencoder, unet_build
 from latentsync.training.embedded import EmbeddedRecipe
+from latentsync.training.recipe import train
 from latentsync.training.runtime import cosine_rate
 
 
@@ -42,8 +43,8 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     overrides = [
         f"run_folder={tmp_path / 'run'}", f"checkpoint={out}", "synthetic.identities=2",
         "synthetic.clips_each=1", "synthetic.seconds=1.0", "synthetic.size=160", "validate_on=[synth_001_0]",
-        "autoencoder.block_out_channels=[8,8]", "autoencoder.norm_groups=4", "autoencoder.steps=2",
-        "autoencoder.batch=2", "articulation.steps=2", "articulation.batch=2",
+        "autoencoder.block_out_channels=[8,8]", "autoencoder.norm_groups=4",
+        *(f"{name}.run.{key}=2" for name in ("autoencoder", "articulation") for key in ("steps", "batch")),
         "stage1.resolution=48", "stage1.data.most_frames=24", "stage1.data.looks.others=1", "stage1.data.looks.synth=1",
         "stage1.audio_encoder.mel={width: 8, levels: 2, hidden: 8}", *(f"stage1.{option}" for option in TINY_UNET),
         *(f"stage{n}.run.{key}=2" for n in (1, 2) for key in ("steps", "batch")),
@@ -77,8 +78,8 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     assert len(told) == before and (tmp_path / "run" / "stage2" / "metrics.jsonl").read_text() == figures
     more = EmbeddedRecipe(load_config("embedded", [*overrides, f"run_folder={tmp_path / 'more'}", f"start_from={out}"]))
     copytree(recipe.crops, more.crops)
-    more.autoencoder()
-    more.mel_encoder()
+    train(more.autoencoder, autoencoder.build)
+    train(more.articulation, articulation.build)
     task, _ = unet_build.build(more.stage1)
     assert torch.equal(task.module.unet.conv_in.weight, components.unet.conv_in.weight)  # type: ignore[union-attr]
     assert more.stage2.temporal_from == str(out)  # stage 1 has none that could be handed on

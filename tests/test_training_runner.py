@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from training_task import OPTIONS, WIDTH, Killed, LineTask, in_processes, lines, options
 
+from latentsync.training import records
 from latentsync.training.averages import Averages
 from latentsync.training.devices import enable_gradient_checkpointing, make_optimizer
 from latentsync.training.recipe import train
 from latentsync.training.runner import BadSample, RunConfig, run
-from latentsync.training.samples import REPLACEMENT, Parts, part_stream
+from latentsync.training.samples import REPLACEMENT, Part, Parts, part_stream
 from latentsync.types import InputError
 
 RECIPES = Path(__file__).resolve().parent.parent / "train"
@@ -100,6 +102,14 @@ def test_workers_load_the_same_samples_and_leave_the_random_state_alone() -> Non
     assert seen[0][0].indices == [16, 17, 18, 19 + REPLACEMENT]
 
 
+def test_the_loader_pins_what_a_card_will_copy(monkeypatch) -> None:
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = pin_memory(Part([4], {"one": torch.zeros(1), "both": [torch.zeros(1), "as it is"]}, ["bad"]))
+    assert pinned == Part([4], {"one": torch.ones(1), "both": [torch.ones(1), "as it is"]}, ["bad"])
+
+
 def test_a_bad_sample_is_named_counted_and_replaced(tmp_path) -> None:
     run(LineTask(bad=[3, 21]), options(), tmp_path)
     told = (tmp_path / "bad_samples.txt").read_text()
@@ -119,6 +129,39 @@ def test_a_sample_that_is_bad_only_beside_others_does_not_hang() -> None:
 
     with pytest.raises(InputError, match="only beside others"):
         Parts(load, options(), 0, 1)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_ends_a_run_is_one_sentence_from_a_worker_too(workers) -> None:
+    parts = Parts(LineTask(bad=range(100)).batch, options(batch=32, workers=workers), 0, 1)
+    with pytest.raises(
+        InputError, match=r"^16 samples of one batch are bad, the last: clip_15: it is torn; check the data$"
+    ):
+        next(part_stream(parts, first_step=0, pin_memory=False))
+
+
+@pytest.mark.parametrize("torn", ["model.safetensors", "optimizer.bin", "averages.pt", "progress.json"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_serves(torn, tmp_path) -> None:
+    run(LineTask(), options(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(LineTask(kill_at=5), options(), tmp_path / "killed")
+    newest = tmp_path / "killed" / "checkpoints" / "step_00000004"
+    (newest / torn).write_bytes((newest / torn).read_bytes()[:20])
+    with pytest.raises(InputError, match=r"step_00000004 .* is damaged .* from step_00000002 before it"):
+        run(LineTask(), options(), tmp_path / "killed")
+    shutil.rmtree(newest)
+    run(LineTask(), options(), tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_line_that_was_cut_off_is_written_again(tmp_path) -> None:
+    run(LineTask(), options(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(LineTask(kill_at=5), options(), tmp_path / "killed")
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "los')
+    run(LineTask(), options(), tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_the_third_loss_that_is_not_finite_stops_the_run(tmp_path) -> None:
@@ -221,6 +264,21 @@ def test_a_run_folder_explains_itself_and_refuses_another_run(tmp_path, capsys) 
         train(longer, lambda config: (LineTask(), "data2"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="width was 1 and is 2"):
         train(OmegaConf.merge(config, {"width": 2}), lambda config: (LineTask(), "data1"))  # type: ignore[arg-type]
+
+
+def test_a_run_killed_while_it_notes_its_configuration_goes_on(tmp_path, monkeypatch) -> None:
+    config = OmegaConf.create({"run_folder": str(tmp_path / "run"), "run": {**OPTIONS, "steps": 2}})
+    folder = train(config, lambda config: (LineTask(), "data"))
+
+    def half(config, path) -> None:
+        path.write_text("run_folder: ")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(records, "save_config", half)
+        train(config, lambda config: (LineTask(), "data"))
+    train(OmegaConf.merge(config, {"run": {"steps": 3}}), lambda config: (LineTask(), "data"))  # type: ignore[arg-type]
+    assert lines(folder)[-1]["step"] == 3
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in RECIPES.glob("*.py")))

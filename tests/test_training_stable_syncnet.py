@@ -101,6 +101,9 @@ def test_it_learns_and_ends_in_a_checkpoint(tmp_path) -> None:
     with torch.no_grad():
         for found, expected in zip(loaded(batch.images, batch.mel), made.module(batch.images, batch.mel), strict=True):
             torch.testing.assert_close(found, expected)
+    made.figures = {}  # as in a run that was killed behind its last validation
+    made.export(made.module.eval(), tmp_path / "export")
+    assert "held-out accuracy" in (tmp_path / "export" / "README.md").read_text()
     with pytest.raises(CheckpointError):  # a published file cannot say its strides
         convert(tmp_path / "export", tmp_path / "out.pt")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from latentsync.types import InputError
+
 SUMMARY = "List the LoRAs of a folder, or add some to a checkpoint for good."
 EXAMPLES = """examples:
   latentsync lora list runs/
@@ -46,8 +48,14 @@ def list_loras(folder: Path) -> int:
 
 
 def merge(checkpoint: str, loras: list[str], to: Path) -> int:
-    """Write the checkpoint with the LoRAs in it, in half precision; it appears whole or not at all."""
+    """Write the checkpoint with the LoRAs in it, in half precision; it appears whole or not at all.
+
+    InputError where it would take the place of the one that it is made from.
+    """
     import torch
+
+    if Path(checkpoint).exists() and Path(checkpoint).resolve() == to.resolve():
+        raise InputError(f"--to {to} would replace the checkpoint that the LoRAs are added to: give another folder")
 
     from latentsync.hub import load_components, save_folder
     from latentsync.hub.loras import with_loras

@@ -6,12 +6,21 @@ A clip is two files: `NAME.crops.npy`, uint8 `(f, r, r, 3)` RGB, read by memory 
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
 from latentsync.types import InputError
+
+MOST_UNREADABLE = 0.01  # share of the clips that may be damaged; more means that something is wrong with the data
+NAMED = 3  # of them, in a message
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,57 @@ class ClipCrops:
 
 
 def load_clip(folder: Path, name: str) -> ClipCrops:
-    """Open the clip `name` of `folder`; the pictures stay on disk until they are indexed."""
-    with np.load(folder / f"{name}.npz") as arrays:
-        landmarks, times, waveform = arrays["lm"][..., :2], arrays["times"], arrays["wav"]
-    crops = np.load(folder / f"{name}.crops.npy", mmap_mode="r")
+    """Open the clip `name` of `folder`; the pictures stay on disk until they are indexed.
+
+    InputError where a file of it is missing or damaged.
+    """
+    try:
+        with np.load(folder / f"{name}.npz") as arrays:
+            landmarks, times, waveform = arrays["lm"][..., :2], arrays["times"], arrays["wav"]
+        crops = _mapped(folder / f"{name}.crops.npy")
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise InputError(
+            f"the prepared clip '{folder / name}' cannot be read ({error}): prepare its video again, or leave it out"
+        ) from error
     return ClipCrops(name, crops, landmarks, times, waveform.astype(np.float32))
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The array of an `.npy` file, left on disk. Unlike with numpy's own memory map no file stays open: a process may
+    have only so many, and a training has thousands of clips."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(file)
+        start = file.tell()
+    end = start + math.prod(shape) * dtype.itemsize
+    if path.stat().st_size < end:
+        raise ValueError(f"{path.name} is cut off")
+    array = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()[start:].view(dtype)
+    array.flags.writeable = False
+    return array.reshape(shape, order="F" if columns_first else "C")
+
+
+Named = TypeVar("Named")
+
+
+def load_readable(names: Iterable[Named], load: Callable[[Named], ClipCrops]) -> list[ClipCrops]:
+    """`load` of all names; warns of clips that are damaged and leaves them out.
+
+    load: raises InputError for such a clip. InputError where there are more than 1 % of them.
+    """
+    clips, damaged = [], []
+    for name in names:
+        try:
+            clips.append(load(name))
+        except InputError as error:
+            damaged.append(str(error))
+    if damaged:
+        told = f"{len(damaged)} of {len(clips) + len(damaged)} clips are damaged: {'; '.join(damaged[:NAMED])}"
+        if len(damaged) > MOST_UNREADABLE * (len(clips) + len(damaged)):
+            raise InputError(told)
+        warnings.warn(f"{told}; they are left out", UserWarning, stacklevel=2)
+    return clips
 
 
 def write_table(file: Path, landmarks: np.ndarray, times: np.ndarray, waveform: np.ndarray) -> None:
@@ -48,9 +103,12 @@ def write_table(file: Path, landmarks: np.ndarray, times: np.ndarray, waveform: 
 
 
 def load_folder(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> list[ClipCrops]:
-    """Every clip of `folder` by name, except those named in `leave_out`. Raises InputError when none is left."""
+    """Every clip of `folder` by name, except those named in `leave_out`; see `load_readable`.
+
+    InputError when none is left.
+    """
     names = sorted(path.name.removesuffix(".crops.npy") for path in Path(folder).glob("*.crops.npy"))
-    clips = [load_clip(Path(folder), name) for name in names if name not in leave_out]
+    clips = load_readable((name for name in names if name not in leave_out), lambda name: load_clip(Path(folder), name))
     if not clips:
         raise InputError(f"{folder}: no prepared clips found (NAME.crops.npy with NAME.npz); prepare some first")
     return clips

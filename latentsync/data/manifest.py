@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from latentsync.data.crops import ClipCrops, load_clip
+from latentsync.data.crops import ClipCrops, load_clip, load_readable
 from latentsync.media.outputs import PrivateFile
 from latentsync.types import InputError
 
@@ -64,8 +64,8 @@ class Manifest:
         return hashlib.sha256("\n".join(map(_line, self.entries)).encode()).hexdigest()
 
     def clips(self, split: str) -> list[ClipCrops]:
-        """Every clip of `split` ("train" or "validation"), crops left on disk. InputError where there is none, or where
-        files are gone."""
+        """Every clip of `split` ("train" or "validation"), crops left on disk; see `load_readable`. InputError where
+        there is none, or where files are gone."""
         entries = [entry for entry in self.entries if entry.split == split]
         if not entries:
             there = ", ".join(sorted({entry.split for entry in self.entries}))
@@ -74,7 +74,7 @@ class Manifest:
                 "more of them out with split.validation"
             )
         self._check_files(entries)
-        return [self.clip(entry) for entry in entries]
+        return load_readable(entries, self.clip)
 
     def clip(self, entry: ManifestEntry) -> ClipCrops:
         """One clip; its crops stay on disk until they are indexed."""

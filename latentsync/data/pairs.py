@@ -157,9 +157,9 @@ Cut = TypeVar("Cut")
 
 
 def cut_clips(clips: Iterable[ClipCrops], cut: Callable[[ClipCrops], Cut]) -> tuple[list[Cut], list[str]]:
-    """Every clip that pairs can be drawn from, and why each of the others was skipped.
+    """Every clip that samples can be cut from, and why each of the others was skipped.
 
-    cut: raises InputError for a clip that gives no pairs. InputError when no clip is left.
+    cut: raises InputError for a clip that gives none. InputError when no clip is left.
     """
     kept, skipped = [], []
     for clip in clips:
@@ -169,7 +169,7 @@ def cut_clips(clips: Iterable[ClipCrops], cut: Callable[[ClipCrops], Cut]) -> tu
             skipped.append(str(error))
     if not kept:
         told = "; ".join(skipped[:NAMED_REASONS]) or "there is none"
-        raise InputError(f"no clip can be used for pairs of picture and sound: {told}")
+        raise InputError(f"no clip can be used: {told}")
     return kept, skipped
 
 

@@ -10,10 +10,12 @@ import torch
 
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
+from latentsync.types import InputError
 
 REFERENCE_DISTANCE = 16  # frames between an edited frame and its reference, at least
 CONTEXT_DISTANCE = 8  # frames between a window and the moment that lends it its surroundings, at least
 CONTEXT_TRIES = 6  # moments looked at; the one whose surroundings look most alike is taken
+SLACK = 1e-6  # above the rounding of sums of shares
 CHANGED_LOOKS = 0.7  # of the autoencoder's pictures, so that it knows more skins, lights and cameras than were recorded
 
 
@@ -47,20 +49,32 @@ def group_of(name: str) -> str:
 
 
 def clip_weights(clips: Sequence[NamedClip], shares: dict[str, float]) -> np.ndarray:
-    """(clips,) probabilities. A group in `shares` gets that share, spread by frames; the others split the rest."""
+    """(clips,) probabilities. A group in `shares` gets that share, spread by frames; the others split the rest.
+
+    InputError for shares that there cannot be.
+    """
+    if min(shares.values(), default=0) < 0 or sum(shares.values()) > 1 + SLACK:
+        told = ", ".join(f"{name}: {share:g}" for name, share in shares.items())
+        raise InputError(f"data.shares is {{{told}}}: give shares of at least 0 that add up to 1 or less")
     frames = np.array([float(clip.usable.sum()) ** 0.5 for clip in clips])
     groups = [group_of(clip.name) if group_of(clip.name) in shares else "" for clip in clips]
-    rest = 1 - sum(shares[name] for name in set(groups) if name)
+    rest = max(0.0, 1 - sum(shares[name] for name in set(groups) if name))
     weights = np.zeros(len(clips))
     for name in set(groups):
         members = np.array([group == name for group in groups])
         weights[members] = (shares[name] if name else rest) * frames[members] / frames[members].sum()
+    if not weights.any():
+        raise InputError("data.shares leaves no share for any of the clips that are there: change it")
     return weights / weights.sum()
 
 
 def draw_moments(starts: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """First frames of a window and of its reference, at least 16 frames apart where the clip has such."""
-    start = int(rng.choice(starts))
+    """First frames of a window and of its reference, at least 16 frames apart where the clip has such.
+
+    starts: (n,) first frames to choose from, in order
+    """
+    reach = np.maximum(starts - starts[0], starts[-1] - starts)  # the farthest that a reference can be from each
+    start = int(rng.choice(starts[reach >= min(REFERENCE_DISTANCE, reach.max())]))
     distances = np.abs(starts - start)
     far = starts[distances >= REFERENCE_DISTANCE]
     return start, int(rng.choice(far)) if len(far) else int(starts[distances.argmax()])
@@ -82,19 +96,14 @@ def alike_moment(masked: torch.Tensor, starts: np.ndarray, start: int, rng: np.r
 class FrameSampler:
     """Single frames for the autoencoder."""
 
-    def __init__(self, clips: list[ClipCrops], shares: dict[str, float], seed: int) -> None:
-        self.clips, self.seed = clips, seed
+    def __init__(self, clips: Sequence[ClipCrops], shares: dict[str, float]) -> None:
+        """shares: see `clip_weights`."""
+        self.clips = clips
         self.weights = clip_weights(clips, shares)
         self.usable = [np.flatnonzero(clip.usable) for clip in clips]
 
-    def images(self, step: int, batch: int) -> torch.Tensor:
-        """(batch, 3, h, w) in [-1, 1], most of them with another look."""
-        rng = sample_generator(self.seed, step)
-        chosen = rng.choice(len(self.clips), batch, p=self.weights)
-        frames = [self._frame(self.clips[c].crops, self.usable[c], rng) for c in chosen]
-        return pixels(np.concatenate(frames))
-
-    @staticmethod
-    def _frame(crops: np.ndarray, usable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        frame = crops[rng.choice(usable)][None]
-        return Look.random(rng, frame.shape[1])(frame) if rng.random() < CHANGED_LOOKS else frame
+    def image(self, rng: np.random.Generator) -> torch.Tensor:
+        """(3, h, w) in [-1, 1], most often with another look."""
+        chosen = int(rng.choice(len(self.clips), p=self.weights))
+        frame = self.clips[chosen].crops[rng.choice(self.usable[chosen])][None]
+        return pixels(Look.random(rng, frame.shape[1])(frame) if rng.random() < CHANGED_LOOKS else frame)[0]

@@ -6,12 +6,14 @@ head is thrown away afterwards; the encoder goes on learning with the UNet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn as nn
+from omegaconf import DictConfig
 
 from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import centre_step
@@ -20,20 +22,11 @@ from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.sound import ClipSound
 from latentsync.faces.lips import lip_shape
-from latentsync.training.runtime import cosine_rate
+from latentsync.hub import Settings, load_components, save_folder
+from latentsync.training.runner import Report, Task
+from latentsync.training.unet_data import read_clips
 
 SEGMENT_ROWS = 64  # rows of one clip in a batch: 1.28 s, 32 frames at 25 fps
-
-
-@dataclass(frozen=True)
-class ArticulationRecipe:
-    """What a run does; `batch` counts clips."""
-
-    steps: int = 1500
-    batch: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    seed: int = 0
 
 
 class LipReadout(nn.Module):
@@ -56,70 +49,99 @@ def clip_targets(clip: ClipCrops) -> np.ndarray:
 
 
 class LipSamples:
-    """Batches of (mel around a frame, lip shape of that frame); a batch is a function of (seed, step)."""
+    """(mel around a piece of a clip, lip shapes of its frames); a sample is a function of (seed, index)."""
 
-    def __init__(self, clips: list[ClipCrops], shares: dict[str, float], seed: int) -> None:
+    def __init__(self, clips: Sequence[ClipCrops], shares: dict[str, float], seed: int) -> None:
+        """shares: see `sampling.clip_weights`."""
         self.clips, self.seed = clips, seed
         self.weights = clip_weights(clips, shares)
         self.targets = [clip_targets(clip) for clip in clips]
-        self.sounds = [ClipSound(clip.waveform) for clip in clips]
         self.scale = float(np.nanstd(np.concatenate(self.targets)))
 
-    def batch(self, step: int, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mel (clips, 80, columns), targets (clips, SEGMENT_ROWS, outputs), NaN at rows that no frame falls on)."""
-        rng = sample_generator(self.seed, step)
-        mels, targets = [], []
-        for c in rng.choice(len(self.clips), clips, p=self.weights):
-            rows = np.array([centre_step(time) for time in self.clips[c].times])
-            first = int(rng.integers(0, max(1, rows[-1] - SEGMENT_ROWS)))
-            mels.append(self.sounds[c].columns(first, SEGMENT_ROWS, MARGIN, Voice.random(rng)))
-            target = np.full((SEGMENT_ROWS, self.targets[c].shape[1]), np.nan, np.float32)
-            inside = (rows >= first) & (rows < first + SEGMENT_ROWS)
-            target[rows[inside] - first] = self.targets[c][inside] / self.scale
-            targets.append(target)
-        return torch.stack(mels), torch.from_numpy(np.stack(targets))
+    @cached_property
+    def sounds(self) -> list[ClipSound]:
+        """Of every clip."""
+        return [ClipSound(clip.waveform) for clip in self.clips]
+
+    def sample(self, index: int) -> dict[str, torch.Tensor]:
+        """mel (80, columns) in another voice; lips (SEGMENT_ROWS, outputs), NaN at rows that no frame falls on."""
+        rng = sample_generator(self.seed, index)
+        number = int(rng.choice(len(self.clips), p=self.weights))
+        rows, targets = _rows(self.clips[number].times), self.targets[number]
+        first = int(rng.integers(0, max(1, rows[-1] - SEGMENT_ROWS)))
+        lips = np.full((SEGMENT_ROWS, targets.shape[1]), np.nan, np.float32)
+        inside = (rows >= first) & (rows < first + SEGMENT_ROWS)
+        lips[rows[inside] - first] = targets[inside] / self.scale
+        mel = self.sounds[number].columns(first, SEGMENT_ROWS, MARGIN, Voice.random(rng))
+        return {"mel": mel, "lips": torch.from_numpy(lips)}
 
 
-def held_out_correlation(readout: LipReadout, clips: list[ClipCrops], scale: float) -> float:
-    """Mean over clips of the correlation between predicted and true lip shape along its direction of most variance."""
-    correlations = []
+def _rows(times: np.ndarray) -> np.ndarray:
+    """times: (f,) seconds -> (f,) the row of each frame."""
+    return np.array([centre_step(time) for time in times])
+
+
+def held_out_correlation(readout: torch.nn.Module, clips: Sequence[ClipCrops]) -> float:
+    """Mean over clips of the correlation between predicted and true lip shape along its direction of most variance.
+
+    readout: mel -> lip shapes in any unit, as `LipReadout`
+    """
+    device, correlations = next(readout.parameters()).device, []
     for clip in clips:
-        targets, sound = clip_targets(clip)[clip.usable], ClipSound(clip.waveform)
-        rows = [centre_step(time) for time in clip.times[clip.usable]]
+        targets, rows = clip_targets(clip)[clip.usable], _rows(clip.times[clip.usable])
+        mel = ClipSound(clip.waveform).columns(0, int(rows[-1]) + 1, MARGIN)
         with torch.no_grad():
-            mel = sound.columns(0, rows[-1] + 1, MARGIN)
-            predicted = readout(mel[None])[0, rows].numpy() * scale
+            predicted = readout(mel[None].to(device))[0].float().cpu().numpy()[rows]
         direction = np.linalg.svd(targets, full_matrices=False)[2][0]
         correlations.append(np.corrcoef(predicted @ direction, targets @ direction)[0, 1])
     return float(np.mean(correlations))
 
 
-def train(
-    recipe: ArticulationRecipe,
-    encoder: MelEncoder,
-    clips: list[ClipCrops],
-    held_out: list[ClipCrops],
-    shares: dict[str, float],
-    log: Callable[[str], None] = print,
-) -> MelEncoder:
-    """Train `encoder` in place and return it; logs the correlation on `held_out` clips every 250 steps."""
-    torch.manual_seed(recipe.seed)
-    samples = LipSamples(clips, shares, recipe.seed)
-    readout = LipReadout(encoder, samples.targets[0].shape[1])
-    optimizer = torch.optim.AdamW(readout.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine_rate(recipe.steps, warmup=50))
-    losses: list[float] = []
-    for step in range(recipe.steps):
-        mel, target = samples.batch(step, recipe.batch)
-        seen = ~target.isnan()
-        loss = (readout(mel)[seen] - target[seen]).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
-            correlation = held_out_correlation(readout, held_out, samples.scale)
-            recent = np.mean(losses[-250:])
-            log(f"articulation step {step + 1} loss {recent:.4f} held-out correlation {correlation:.3f}")
-    return encoder
+class ArticulationTask:
+    """What is trained, on what, and what tells how well; see `runner.Task`."""
+
+    def __init__(
+        self, readout: LipReadout, samples: LipSamples, held_out: Sequence[ClipCrops], resolution: int
+    ) -> None:
+        """resolution: px, of the crops of the model that the encoder is for."""
+        self.module: torch.nn.Module = readout
+        self.samples, self.held_out, self.resolution = samples, held_out, resolution
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """mel (b, 80, columns), lips (b, SEGMENT_ROWS, outputs)."""
+        samples = [self.samples.sample(index) for index in indices]
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    def losses(self, module: torch.nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        """Mean squared error of the lips, of each sample over the rows that have some."""
+        lips = batch["lips"]
+        seen = ~lips.isnan()
+        squared = (module(batch["mel"]) - lips.nan_to_num()).square() * seen
+        return {"lips": (squared.sum(dim=(1, 2)) / seen.sum(dim=(1, 2)).clamp(min=1)).mean()}
+
+    def validate(self, module: torch.nn.Module) -> Report:
+        """How well held-out lips are followed."""
+        return Report({"correlation": held_out_correlation(module, self.held_out)} if self.held_out else {})
+
+    def export(self, module: torch.nn.Module, folder: Path) -> None:
+        """The encoder alone, in a folder that `hub.load_audio_encoder` loads."""
+        assert isinstance(module, LipReadout)
+        save_folder(folder, audio_encoder=module.encoder, settings=Settings(resolution=self.resolution))
+
+
+def build(config: DictConfig) -> tuple[Task, str]:
+    """The task of a configuration, as `embedded` completes it, and the hash of its data.
+
+    InputError for data that cannot be read.
+    """
+    training, held_out, data_hash = read_clips(config)
+    samples = LipSamples(training, dict(config.data.shares or {}), config.run.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        encoder = MelEncoder(**config.mel)
+        readout = LipReadout(encoder, samples.targets[0].shape[1])
+    if config.start_from:
+        start = load_components(config.start_from).audio_encoder
+        assert isinstance(start, MelEncoder)
+        encoder.load_state_dict(start.state_dict())
+    return ArticulationTask(readout, samples, held_out, config.resolution), data_hash

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from latentsync.types import InputError
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 KEPT = 2  # checkpoints: the newest, and the one before in case that the disk fails
 PROGRESS = "progress.json"
+UNUSABLE = (RuntimeError, ValueError, KeyError, TypeError, OSError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 @dataclass
@@ -63,13 +66,16 @@ class Checkpoints:
     def resume(self) -> Progress:
         """Load the newest checkpoint, if there is one.
 
-        InputError when it does not fit the networks, or was made by another number of processes.
+        InputError when it does not fit the networks, is damaged, or was made by another number of processes.
         """
         processes = self.accelerator.num_processes
         found = self._found()
         if not found:
             return Progress(processes=processes)
-        progress = Progress(**json.loads((found[-1] / PROGRESS).read_text()))
+        try:
+            progress = Progress(**json.loads((found[-1] / PROGRESS).read_text()))
+        except UNUSABLE as error:
+            raise self._unusable(found, error) from error
         if progress.processes != processes:
             raise InputError(
                 f"{found[-1]} was made by {progress.processes} processes and {processes} are running: start the run "
@@ -79,13 +85,18 @@ class Checkpoints:
             self.accelerator.load_state(str(found[-1]))
             for name, part in self.parts.items():
                 part.load_state_dict(torch.load(found[-1] / self._file(name), map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, KeyError, FileNotFoundError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"{found[-1]} does not fit this configuration ({reason}): give the one it was trained with, or "
-                "another run folder"
-            ) from error
+        except UNUSABLE as error:
+            raise self._unusable(found, error) from error
         return progress
+
+    @staticmethod
+    def _unusable(found: list[Path], error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[:300]
+        back = f"{found[-2].name} before it" if len(found) > 1 else "the beginning"
+        return InputError(
+            f"{found[-1]} does not fit this configuration, or is damaged ({reason}): give the configuration it was "
+            f"trained with, or another run folder; if a disk failed, remove it and the run goes on from {back}"
+        )
 
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("step_*"))

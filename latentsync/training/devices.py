@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,13 +99,20 @@ def _checkpointing_within(module: torch.nn.Module) -> bool:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The same batch with its tensors on `device`: tensors, dicts, lists, tuples, dataclasses of these."""
+    """The same batch with its tensors on `device`."""
+    return each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def each_tensor(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same batch with its tensors changed: tensors, dicts, lists, tuples, dataclasses of these."""
     if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: each_tensor(value, change) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return type(batch)(to_device(value, device) for value in batch)
+        return type(batch)(each_tensor(value, change) for value in batch)
     if is_dataclass(batch) and not isinstance(batch, type):
-        return replace(batch, **{entry.name: to_device(getattr(batch, entry.name), device) for entry in fields(batch)})
+        return replace(
+            batch, **{entry.name: each_tensor(getattr(batch, entry.name), change) for entry in fields(batch)}
+        )
     return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ class Logbook:
     def _forget_after(self, step: int) -> None:
         path = self.folder / METRICS
         if path.exists():
-            lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+            lines = [line for line in path.read_text().splitlines(keepends=True) if _step(line) <= step]
             lines = lines if step else []  # a run that begins anew also validates anew
             partial = path.with_name(f".{METRICS}.partial")
             partial.write_text("".join(lines))
@@ -121,6 +122,14 @@ class Logbook:
             self.accelerator.log({f"{VALIDATION}/{name}": wandb.Video(str(path), format="mp4")}, step=step)
         else:
             self._picture(step, name, strip(video), None)
+
+
+def _step(line: str) -> float:
+    """The updates that a line of the metrics tells of; infinity for one that was being written when the run died."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except ValueError:
+        return math.inf
 
 
 def strip(video: np.ndarray) -> np.ndarray:

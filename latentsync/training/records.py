@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import latentsync
 from latentsync.config import PACKAGE, save_config
 from latentsync.data.crops import ClipCrops
+from latentsync.data.preparation.store import write_whole
 from latentsync.training.options import RunConfig
 from latentsync.training.runtime import is_main_process
 from latentsync.types import InputError
@@ -39,10 +40,9 @@ def open_run(folder: Path, config: DictConfig, data_hash: str) -> None:
     if (folder / CONFIG).exists() and (folder / RECORD).exists():
         _check(folder, config, data_hash)
     record = {"version": latentsync.__version__, "git": git_hash(), "data": data_hash, "torch": torch.__version__}
-    save_config(config, folder / CONFIG)
-    partial = folder / f".{RECORD}.partial"
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(folder / RECORD)
+    text = json.dumps(record, indent=1) + "\n"
+    write_whole(folder / CONFIG, lambda file: save_config(config, file))
+    write_whole(folder / RECORD, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _check(folder: Path, config: DictConfig, data_hash: str) -> None:

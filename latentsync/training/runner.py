@@ -210,8 +210,8 @@ class _Run:
         if self.progress.not_finite >= NOT_FINITE_LIMIT:
             raise InputError(
                 f"the loss or its gradient was not finite in {self.progress.not_finite} updates, the last one number "
-                f"{self.progress.step} ({dict(figures)}); {path} holds the batch: lower run.learning_rate, or use "
-                "run.precision=bf16 or no"
+                f"{self.progress.step} ({dict(figures)}); {path} holds the batch: in another run_folder, lower "
+                "run.learning_rate or use run.precision=bf16 or no"
             )
 
     def _validate(self) -> Report:

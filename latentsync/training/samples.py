@@ -7,12 +7,13 @@ of workers. A broken sample is replaced by one that depends on its index alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from latentsync.training.devices import each_tensor
 from latentsync.training.options import RunConfig
 from latentsync.types import InputError
 
@@ -40,6 +41,11 @@ class Part:
     indices: list[int]
     batch: Any
     bad: list[str]  # "name: reason" of every sample that was replaced
+    fault: str = ""  # what ends the run; an error that is raised in a worker comes out with all its traceback
+
+    def pin_memory(self) -> Part:
+        """The same in page-locked memory, which a card copies from while it computes; torch's loader calls it."""
+        return replace(self, batch=each_tensor(self.batch, torch.Tensor.pin_memory))
 
 
 Load = Callable[[Sequence[int]], Any]
@@ -97,15 +103,34 @@ class _From(Sampler):
         return len(self.numbers)
 
 
+class _Told(Dataset):
+    """The parts, with a fault in the place of an InputError."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> Part:
+        try:
+            return self.parts[number]
+        except InputError as error:
+            return Part([], None, [], str(error))
+
+
 def _as_it_is(part: Part) -> Part:
     return part
 
 
 def part_stream(parts: Parts, first_step: int, pin_memory: bool) -> Iterator[Part]:
-    """The parts from update `first_step` on, in order, loaded ahead by the configured number of workers."""
+    """The parts from update `first_step` on, in order, loaded ahead by the configured number of workers.
+
+    InputError of `parts`.
+    """
     workers = parts.config.workers
     loader = DataLoader(
-        parts,
+        _Told(parts),
         batch_size=None,
         sampler=_From(first_step * parts.config.gradient_accumulation, len(parts)),
         num_workers=workers,
@@ -114,7 +139,10 @@ def part_stream(parts: Parts, first_step: int, pin_memory: bool) -> Iterator[Par
         prefetch_factor=PREFETCHED if workers else None,
         generator=torch.Generator(),  # its own, for else it would draw from the one that training resumes with
     )
-    return iter(loader)
+    for part in loader:
+        if part.fault:
+            raise InputError(part.fault)
+        yield part
 
 
 def check_share(bad: int, seen: int, last: str) -> None:
@@ -122,5 +150,6 @@ def check_share(bad: int, seen: int, last: str) -> None:
     if bad > BAD_SHARE * max(seen, BAD_GRACE):
         raise InputError(
             f"{bad} of {seen} samples are bad, more than {BAD_SHARE:.0%}; bad_samples.txt in the run folder names them "
-            f"(the last: {last}): mend or leave out these clips, then start the same command again"
+            f"(the last: {last}): mend these clips and start the same command again, or leave them out in another "
+            "run_folder"
         )

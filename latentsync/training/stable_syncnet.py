@@ -57,6 +57,8 @@ class StableSyncNetTask(SyncTask[VisualInput]):
     def export(self, module: torch.nn.Module, folder: Path) -> None:
         """A checkpoint folder that `hub.load_stable_syncnet` loads."""
         assert isinstance(module, StableSyncNet)
+        if not self.figures:  # the run was killed after its last validation and before this
+            self.validate(module)
         told = f"Does a mouth belong to a sound? It looks at {_described(module.input)}."
         settings = Settings(resolution=self.resolution)
         save_folder(

@@ -83,7 +83,7 @@ def looked_over(training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) ->
 
 
 def kept(clips: Sequence[ClipCrops], cut: Callable[[Sequence[ClipCrops]], tuple[list[Cut], list[str]]]) -> list[Cut]:
-    """The clips that pairs can be drawn from; warns of the others. cut: see `data.pairs.cut_clips`"""
+    """The clips that samples can be cut from; warns of the others. cut: see `data.pairs.cut_clips`"""
     found, skipped = cut(clips)
     if skipped:
         warn_user(f"{len(skipped)} of {len(clips)} clips are left out: {'; '.join(skipped[:NAMED])}")

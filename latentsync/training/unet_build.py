@@ -33,6 +33,7 @@ from latentsync.training.unet_data import Cutter, read_clips
 from latentsync.types import MODEL_FPS, InputError
 
 VALIDATION_SEED = 20_241_210  # the held-out windows are the same in every run
+FEWEST_VALIDATED = 2  # held-out windows
 EXPORTED_DEFAULTS = ("num_inference_steps", "guidance_scale", "scheduler", "region")  # of dubbing, from `export`
 FILE_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -60,6 +61,11 @@ def build(config: DictConfig) -> tuple[Task, str]:
 
 def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> UNetTask:
     """The task on clips in memory; they are encoded and cut when it is prepared. InputError as `build`."""
+    if config.validation.windows < FEWEST_VALIDATED:
+        raise InputError(
+            f"validation.windows is {config.validation.windows}: give at least {FEWEST_VALIDATED}, for each "
+            "hears another's sound too"
+        )
     networks = load_networks(config)
     weights = WeightedSum(_plain(config.weights))
     shape = networks.latent_shape(config.resolution)

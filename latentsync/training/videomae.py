@@ -17,11 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
+from latentsync.data.pairs import cut_clips
 from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.windows import window_starts
 from latentsync.models.videomae import small_config
 from latentsync.training.runner import BadSample, Report, Task
 from latentsync.training.runtime import save_module
+from latentsync.training.sync_task import kept
 from latentsync.training.unet_data import read_clips
 from latentsync.types import InputError
 
@@ -30,6 +32,16 @@ if TYPE_CHECKING:
 
 VALIDATION_SEED = 20_241_211
 VALIDATION_WINDOWS = 16
+
+
+class _Cut:
+    """Clips, and where windows of them begin; those that are too short are left out with a warning."""
+
+    def __init__(self, clips: Sequence[ClipCrops], frames: int) -> None:
+        """InputError when none is long enough."""
+        found = kept(clips, lambda some: cut_clips(some, lambda clip: (clip, window_starts(clip, frames))))
+        self.clips, self.starts = [clip for clip, _ in found], [starts for _, starts in found]
+        self.weights = clip_weights(self.clips, {})
 
 
 class MaskedVideoTask:
@@ -47,29 +59,25 @@ class MaskedVideoTask:
     ) -> None:
         """hidden: share of the places that are hidden; changed_looks: share of the windows with other colours.
 
-        InputError when a clip is shorter than two windows, or the network's values are no colours.
+        InputError when no clip has two windows.
         """
         self.module: torch.nn.Module = network
         self.network, self.seed, self.hidden, self.changed_looks = network, seed, hidden, changed_looks
-        self.clips, self.held_out = list(training), list(held_out)
         frames = network.config.num_frames
-        self.starts = {clip.name: window_starts(clip, frames) for clip in [*training, *held_out]}
+        self.training, self.held_out = _Cut(training, frames), _Cut(held_out, frames) if held_out else None
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """videos (b, 16, 3, s, s) in [0, 1]; hidden (b, tokens) bool."""
-        return self._batch(self.clips, self.seed, indices)
+        return self._batch(self.training, self.seed, indices)
 
-    def _batch(self, clips: Sequence[ClipCrops], seed: int, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        weights = clip_weights(clips, {})
-        videos, masks = zip(*(self._sample(clips, weights, sample_generator(seed, i)) for i in indices), strict=True)
+    def _batch(self, cut: _Cut, seed: int, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        videos, masks = zip(*(self._sample(cut, sample_generator(seed, index)) for index in indices), strict=True)
         return {"videos": torch.stack(videos), "hidden": torch.stack(masks)}
 
-    def _sample(
-        self, clips: Sequence[ClipCrops], weights: np.ndarray, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _sample(self, cut: _Cut, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         config = self.network.config
-        clip = clips[int(rng.choice(len(clips), p=weights))]
-        start = int(rng.choice(self.starts[clip.name]))
+        number = int(rng.choice(len(cut.clips), p=cut.weights))
+        clip, start = cut.clips[number], int(rng.choice(cut.starts[number]))
         try:
             crops = np.asarray(clip.crops[start : start + config.num_frames])
         except (OSError, ValueError) as error:
@@ -94,7 +102,7 @@ class MaskedVideoTask:
 
     def validate(self, module: torch.nn.Module) -> Report:
         """The same loss on held-out windows; 1 is what the mean of a patch would get."""
-        if not self.held_out:
+        if self.held_out is None:
             return Report({})
         batch = self._batch(self.held_out, VALIDATION_SEED, range(VALIDATION_WINDOWS))
         device = next(module.parameters()).device

@@ -23,7 +23,8 @@ class Speakers:
 
     def __init__(self, rule: str) -> None:
         """rule: `folder`, the first folder below the one that was given (which names it where there is none); `file`,
-        every file is a speaker; or a .tsv or .csv table with the columns file and speaker. InputError otherwise."""
+        every file is a speaker; or a .tsv or .csv table with the columns file and speaker, and split where wanted: it
+        counts for all files of the speaker. InputError otherwise."""
         self._rule = rule
         self._table = None if rule in (BY_FOLDER, BY_FILE) else _read_table(Path(rule))
 
@@ -51,7 +52,15 @@ def _read_table(path: Path) -> dict[str, tuple[str, str]]:
         raise InputError(
             f"speakers is '{path}', neither {BY_FOLDER} nor {BY_FILE} nor a .tsv or .csv table that is there: give one"
         )
-    return dict(_row(values, where) for where, values in read_rows(path, COLUMNS, NEEDED))
+    rows = dict(_row(values, where) for where, values in read_rows(path, COLUMNS, NEEDED))
+    splits: dict[str, str] = {}
+    for speaker, split in rows.values():
+        if split and splits.setdefault(speaker, split) != split:
+            raise InputError(
+                f"'{path}' has files of {speaker!r} in both splits, so that nobody is held out: write one split for "
+                "each speaker"
+            )
+    return {file: (speaker, splits.get(speaker, "")) for file, (speaker, _) in rows.items()}
 
 
 def _row(values: Sequence[str], where: str) -> tuple[str, tuple[str, str]]:
