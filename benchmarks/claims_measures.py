@@ -21,7 +21,7 @@ from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.evaluation.quality import WHITE
 from latentsync.hub import load_stable_syncnet
 from latentsync.models.stable_syncnet import StableSyncNet
-from latentsync.training.sync_validation import ValidationRecipe, offset_curves
+from latentsync.training.sync.validation import ValidationRecipe, offset_curves
 from latentsync.types import InputError
 
 REACH, APART = 10, 5  # frames that sound is moved by at most, and from which it counts as another moment's

@@ -16,10 +16,13 @@ from stable_syncnet import HELD_OUT_SHARE, drawn, prepared, shrunk
 
 from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_folder
-from latentsync.training import stable_syncnet, unet_build, unisync, videomae
-from latentsync.training.recipe import train
-from latentsync.training.records import clips_hash
-from latentsync.training.runner import EXPORT, Task
+from latentsync.training import videomae
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.records import clips_hash
+from latentsync.training.loop.runner import EXPORT
+from latentsync.training.loop.task import Task
+from latentsync.training.sync import stable_syncnet, unisync
+from latentsync.training.unet import build as unet_build
 from latentsync.types import MODEL_FPS
 
 PIXEL, LATENT, JUDGE, VIDEO = "pixel_critic", "latent_critic", "judge", "video_critic"

@@ -28,9 +28,9 @@ from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_clip
 from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.sampling import sample_generator
-from latentsync.training.runner import EXPORT, RunConfig
-from latentsync.training.runner import run as train_task
-from latentsync.training.stable_syncnet import make_task
+from latentsync.training.loop.runner import EXPORT, RunConfig
+from latentsync.training.loop.runner import run as train_task
+from latentsync.training.sync.stable_syncnet import make_task
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 EXAMPLE = "python benchmarks/stable_syncnet.py --only batch_256 --identities 20 --pairs 5120"

@@ -169,9 +169,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     """One case in this process. Returns its figures."""
     from tempfile import TemporaryDirectory
 
-    from latentsync.training.options import RunConfig
-    from latentsync.training.runner import run
-    from latentsync.training.unet_build import build
+    from latentsync.training.loop.options import RunConfig
+    from latentsync.training.loop.runner import run
+    from latentsync.training.unet.build import build
 
     case = Case(**job["case"])
     resolution = load_config(case.config, [*case.changes, *job["changes"]]).resolution
@@ -217,7 +217,7 @@ def arithmetic(task: Any, samples: int, seconds: float) -> dict[str, float]:
     """Share of the measured matrix rate that an update of `seconds` seconds reaches; its optimiser counts nothing."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from latentsync.training.devices import to_device
+    from latentsync.training.loop.devices import to_device
 
     device = next(task.module.parameters()).device
     batch = to_device(task.batch(range(samples)), device)

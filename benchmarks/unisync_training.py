@@ -28,10 +28,10 @@ from latentsync.evaluation.sync.talks import prepared_talk
 from latentsync.evaluation.sync.vectors import VectorCritic
 from latentsync.hub import load_audio_encoder, load_unisync
 from latentsync.models.unisync import FRAMES, UniSync
-from latentsync.training.recipe import train
-from latentsync.training.records import clips_hash
-from latentsync.training.runner import EXPORT
-from latentsync.training.unisync import AUDIO_CACHE, VISUAL_CACHE, make_task
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.records import clips_hash
+from latentsync.training.loop.runner import EXPORT
+from latentsync.training.sync.unisync import AUDIO_CACHE, VISUAL_CACHE, make_task
 
 CONFIG = "unisync_small"
 VISUALS, AUDIOS = ("rgb", "3dmm", "landmarks", "parsing"), ("features", "mel")  # in the paper's order

@@ -124,8 +124,8 @@ def test_the_same_command_again_does_nothing_twice(done, videos, dubbing_materia
 
     monkeypatch.setattr(DubbingPipeline, "dub", refuse)
     monkeypatch.setattr("latentsync.data.preparation.chain.track_segment", refuse)
-    monkeypatch.setattr("latentsync.training.unet.UNetTask.losses", refuse)
-    monkeypatch.setattr("latentsync.training.unet.UNetTask.export", refuse)
+    monkeypatch.setattr("latentsync.training.unet.task.UNetTask.losses", refuse)
+    monkeypatch.setattr("latentsync.training.unet.task.UNetTask.export", refuse)
     assert finetune(videos, done, dubbing_material.checkpoint) == 0
     told = capsys.readouterr()
     assert f"LoRA:       {done / 'run' / 'lora'}" in told.out and "only 5 s of the videos can be used" in told.err

@@ -18,8 +18,8 @@ from latentsync import DubbingPipeline
 from latentsync.cli import main
 from latentsync.hub import load_components
 from latentsync.hub.share import read_sums
-from latentsync.training.recipe import train
-from latentsync.training.unet_build import build
+from latentsync.training.loop.recipe import train
+from latentsync.training.unet.build import build
 from latentsync.types import CheckpointError
 
 LICENCES = "source\tlicence\torigin\na_*\tCC-BY-4.0\tThe A corpus\n"

@@ -18,7 +18,7 @@ from latentsync.evaluation.sync.stable_syncnet import StableSyncNetCritic
 from latentsync.evaluation.sync.talks import prepared_talk
 from latentsync.evaluation.sync.unisync import UniSyncCritic
 from latentsync.evaluation.sync.vectors import VectorCritic
-from latentsync.training import stable_syncnet, unisync
+from latentsync.training.sync import stable_syncnet, unisync
 
 BATCH = 32
 UNISYNC = [

@@ -11,10 +11,11 @@ from training_unet import TINY_UNET
 
 from latentsync.config import load_config
 from latentsync.hub import load_components
-from latentsync.training import articulation, autoencoder, unet_build
+from latentsync.training import articulation, autoencoder
 from latentsync.training.embedded import EmbeddedRecipe
-from latentsync.training.recipe import train
-from latentsync.training.runtime import cosine_rate
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.runtime import cosine_rate
+from latentsync.training.unet import build as unet_build
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from training_task import Killed, LineTask, lines, options
 
-from latentsync.training.best import BestOnHeldOut
-from latentsync.training.runner import Report, run
+from latentsync.training.loop.best import BestOnHeldOut
+from latentsync.training.loop.runner import Report, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LOSSES = [5.0, 4.0, 2.0, 3.0, 2.0, 2.5, 1.0, 1.0]  # of one validation after another, the first before any update

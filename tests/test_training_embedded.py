@@ -16,7 +16,7 @@ from latentsync.config import load_config
 from latentsync.hub import load_audio_encoder, load_vae
 from latentsync.training import articulation, autoencoder
 from latentsync.training.embedded import EmbeddedRecipe
-from latentsync.training.recipe import train
+from latentsync.training.loop.recipe import train
 from latentsync.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

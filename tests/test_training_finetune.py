@@ -24,9 +24,9 @@ from latentsync.hub import Settings, load_components, save_folder
 from latentsync.hub.loras import unet_digest
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.finetune import FineTuning, hold_out
-from latentsync.training.recipe import train
-from latentsync.training.unet import UNetTask
-from latentsync.training.unet_build import make_task
+from latentsync.training.loop.recipe import train
+from latentsync.training.unet.build import make_task
+from latentsync.training.unet.task import UNetTask
 from latentsync.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,9 +16,9 @@ from latentsync.data.licences import Licence, licence_of, read_licences
 from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.hub import save_folder
 from latentsync.hub.card import ClipCount, SourceShare
-from latentsync.training.history import draw_curves, find_run, read_facts
-from latentsync.training.provenance import base_model, own_name, without_paths
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.history import draw_curves, find_run, read_facts
+from latentsync.training.loop.provenance import base_model, own_name, without_paths
+from latentsync.training.unet.data import read_clips
 from latentsync.types import InputError
 
 

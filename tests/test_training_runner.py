@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from training_task import OPTIONS, WIDTH, Killed, LineTask, in_processes, lines, options
 
-from latentsync.training import records
-from latentsync.training.averages import Averages
-from latentsync.training.devices import enable_gradient_checkpointing, make_optimizer
-from latentsync.training.recipe import train
-from latentsync.training.runner import BadSample, RunConfig, run
-from latentsync.training.samples import REPLACEMENT, Part, Parts, part_stream
+from latentsync.training.loop import records
+from latentsync.training.loop.averages import Averages
+from latentsync.training.loop.devices import enable_gradient_checkpointing, make_optimizer
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.runner import BadSample, RunConfig, run
+from latentsync.training.loop.samples import REPLACEMENT, Part, Parts, part_stream
 from latentsync.types import InputError
 
 RECIPES = Path(__file__).resolve().parent.parent / "train"

@@ -16,10 +16,10 @@ from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.data.pair_checks import DataReport
 from latentsync.hub import convert, load_stable_syncnet
-from latentsync.training.runner import RunConfig, run
-from latentsync.training.stable_syncnet import StableSyncNetTask, build, make_task, network_config
-from latentsync.training.sync_guard import SILENT_FOR, WATCHED, StuckGuard
-from latentsync.training.sync_validation import Scores, offset_figures, shifted_cosines
+from latentsync.training.loop.runner import RunConfig, run
+from latentsync.training.sync.guard import SILENT_FOR, WATCHED, StuckGuard
+from latentsync.training.sync.stable_syncnet import StableSyncNetTask, build, make_task, network_config
+from latentsync.training.sync.validation import Scores, offset_figures, shifted_cosines
 from latentsync.types import CheckpointError, InputError
 
 TINY = [

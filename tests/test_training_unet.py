@@ -16,11 +16,11 @@ from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.diffusion.conditioning import steady_context
 from latentsync.hub import load_components
 from latentsync.hub.loras import LoraCard, save_lora
-from latentsync.training.parts import add_lora, choose_parts, merged
-from latentsync.training.recipe import train
-from latentsync.training.runner import BadSample
-from latentsync.training.unet import UNetTask
-from latentsync.training.unet_build import build, make_task, read_clips
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.runner import BadSample
+from latentsync.training.unet.build import build, make_task, read_clips
+from latentsync.training.unet.parts import add_lora, choose_parts, merged
+from latentsync.training.unet.task import UNetTask
 from latentsync.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,9 +17,9 @@ from latentsync.data.representations import LandmarkBasis
 from latentsync.data.unisync import unisync_clip
 from latentsync.hub import load_unisync
 from latentsync.models.unisync import UniSync
-from latentsync.training.records import open_run
-from latentsync.training.runner import RunConfig, run
-from latentsync.training.unisync import UniSyncTask, build, make_task
+from latentsync.training.loop.records import open_run
+from latentsync.training.loop.runner import RunConfig, run
+from latentsync.training.sync.unisync import UniSyncTask, build, make_task
 from latentsync.types import InputError
 
 TINY = [

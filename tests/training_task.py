@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from latentsync.training.runner import BadSample, Report, RunConfig, run
+from latentsync.training.loop.runner import BadSample, Report, RunConfig, run
 
 WIDTH = 6
 

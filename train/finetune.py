@@ -13,7 +13,7 @@ import sys
 from omegaconf import DictConfig
 
 from latentsync.cli.finetune import DEFAULT, run_finetuning
-from latentsync.training.recipe import run_command
+from latentsync.training.loop.recipe import run_command
 
 
 def work(config: DictConfig, dry_run: bool) -> int:

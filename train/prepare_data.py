@@ -12,7 +12,7 @@ import sys
 from omegaconf import DictConfig
 
 from latentsync.cli.prepare import run_preparation
-from latentsync.training.recipe import run_command
+from latentsync.training.loop.recipe import run_command
 
 
 def work(config: DictConfig, dry_run: bool) -> int:

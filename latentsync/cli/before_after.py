@@ -174,7 +174,7 @@ def best_of(losses: Losses) -> tuple[int, float]:
 
 def read_losses(run: Path) -> Losses:
     """(updates, loss) of a run in training and on what was held out."""
-    from latentsync.training.logbook import METRICS
+    from latentsync.training.loop.logbook import METRICS
 
     noted = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     keys = {TRAINING: "loss", HELD_OUT: "validation/loss"}

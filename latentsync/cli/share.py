@@ -78,7 +78,7 @@ def _hub_name(arguments: argparse.Namespace) -> HubName | None:
 def _pack(arguments: argparse.Namespace, repository: str | None) -> Package:
     """repository: of the hub; None: the folder `--to` is meant."""
     from latentsync.hub.share import Wishes, check_place, pack
-    from latentsync.training.history import find_run, read_facts
+    from latentsync.training.loop.history import find_run, read_facts
 
     found, place = find_run(Path(arguments.source)), Path(arguments.to)
     if repository is None:

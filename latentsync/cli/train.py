@@ -33,7 +33,7 @@ NETWORKS = {
     "unet": Network(
         "the dubbing UNet",
         "unet/stage1",
-        "unet_build",
+        "unet.build",
         """examples:
   latentsync train unet data.manifest=data/manifest.jsonl audio_encoder.load=checkpoints/whisper/tiny.pt
   latentsync train unet --config unet/stage2 data.manifest=data/manifest.jsonl start_from=runs/unet_stage1/export \\
@@ -45,7 +45,7 @@ NETWORKS = {
     "stable_syncnet": Network(
         "StableSyncNet, the critic that says whether a mouth belongs to a sound",
         "stable_syncnet",
-        "stable_syncnet",
+        "sync.stable_syncnet",
         """examples:
   latentsync train stable_syncnet manifest=data/manifest.jsonl run.gradient_accumulation=32
   latentsync train stable_syncnet --config stable_syncnet_small manifest=data/manifest.jsonl run_folder=runs/critic
@@ -54,7 +54,7 @@ NETWORKS = {
     "unisync": Network(
         "UniSync, the critic that says whether a mouth belongs to a sound from any pair of representations",
         "unisync",
-        "unisync",
+        "sync.unisync",
         """examples:
   latentsync train unisync data.manifest=data/manifest.jsonl
   latentsync train unisync --config unisync_small data.manifest=data/manifest.jsonl visual.kind=landmarks
@@ -123,9 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> Path | None:
     """The folder of the checkpoint; None on a dry run and on all processes but the first."""
     from latentsync.config import load_config
-    from latentsync.training.recipe import train
-    from latentsync.training.runner import EXPORT
-    from latentsync.training.runtime import is_main_process
+    from latentsync.training.loop.recipe import train
+    from latentsync.training.loop.runner import EXPORT
+    from latentsync.training.loop.runtime import is_main_process
 
     config = load_config(arguments.config, arguments.overrides)
     training = import_module(f"latentsync.training.{NETWORKS[arguments.network].module}")

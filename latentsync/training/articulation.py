@@ -23,8 +23,9 @@ from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.sound import ClipSound
 from latentsync.faces.lips import lip_shape
 from latentsync.hub import Settings, load_components, save_folder
-from latentsync.training.runner import Report, Task
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.runner import Report
+from latentsync.training.loop.task import Task
+from latentsync.training.unet.data import read_clips
 
 SEGMENT_ROWS = 64  # rows of one clip in a batch: 1.28 s, 32 frames at 25 fps
 

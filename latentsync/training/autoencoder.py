@@ -1,4 +1,4 @@
-"""Train a small AutoencoderKL on face crops, the first stage of the embedded model: the task, for `training.runner`."""
+"""Train a small AutoencoderKL on face crops, the first stage of the embedded model: the task for `training.loop`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from latentsync.data.sampling import FrameSampler, pixels, sample_generator
 from latentsync.faces.masks import inpaint_mask
 from latentsync.hub import load_components
 from latentsync.models.autoencoder import scale
-from latentsync.training.runner import Report, Task
-from latentsync.training.runtime import save_module
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.runner import Report
+from latentsync.training.loop.runtime import save_module
+from latentsync.training.loop.task import Task
+from latentsync.training.unet.data import read_clips
 
 MOUTH_WEIGHT = 2.0  # added to the loss where the mask regenerates; the rest of the crop is pasted from the source
 GRADIENT_WEIGHT = 1.0

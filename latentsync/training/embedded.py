@@ -1,7 +1,7 @@
 """The recipe of the embedded default: prepare, autoencoder, mel encoder, UNet in two stages, checkpoint.
 
 Every stage leaves its result in the run folder and is passed over when it is there. Those that train are runs of
-`training.runner` in folders of their own, which also resume from their last saved step; the UNet's are those of
+`training.loop.runner` in folders of their own, which also resume from their last saved step; the UNet's are those of
 `configs/unet/embedded.yaml` and `embedded_stage2.yaml`.
 """
 
@@ -19,10 +19,11 @@ from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.preparation.sources import Shard, find_sources
 from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
 from latentsync.hub import load_components, save_folder
-from latentsync.training import articulation, autoencoder, unet_build
-from latentsync.training.recipe import train
-from latentsync.training.runner import EXPORT
-from latentsync.training.unet_data import read_clips
+from latentsync.training import articulation, autoencoder
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.runner import EXPORT
+from latentsync.training.unet import build as unet_build
+from latentsync.training.unet.data import read_clips
 from latentsync.types import InputError
 
 FILE_TYPE = torch.float16  # of the checkpoint's weights

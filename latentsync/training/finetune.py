@@ -20,14 +20,15 @@ from latentsync.data.preparation.run import prepare_data
 from latentsync.data.preparation.sources import Shard, find_sources
 from latentsync.data.preparation.speakers import TRAIN, VALIDATION
 from latentsync.hub import Components, load_components
-from latentsync.training.best import BestOnHeldOut
-from latentsync.training.options import RunConfig
-from latentsync.training.recipe import train
-from latentsync.training.records import plan
-from latentsync.training.runner import EXPORT, Task
-from latentsync.training.unet import LORA
-from latentsync.training.unet_build import EXPORTED_DEFAULTS, make_task
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.best import BestOnHeldOut
+from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.recipe import train
+from latentsync.training.loop.records import plan
+from latentsync.training.loop.runner import EXPORT
+from latentsync.training.loop.task import Task
+from latentsync.training.unet.build import EXPORTED_DEFAULTS, make_task
+from latentsync.training.unet.data import read_clips
+from latentsync.training.unet.task import LORA
 from latentsync.types import InputError
 
 PREPARED, RUN = "prepared", "run"  # folders within that of a fine-tuning

@@ -21,10 +21,11 @@ from latentsync.data.pairs import cut_clips
 from latentsync.data.sampling import clip_weights, sample_generator
 from latentsync.data.windows import window_starts
 from latentsync.models.videomae import small_config
-from latentsync.training.runner import BadSample, Report, Task
-from latentsync.training.runtime import save_module
-from latentsync.training.sync_task import kept
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.runner import BadSample, Report
+from latentsync.training.loop.runtime import save_module
+from latentsync.training.loop.task import Task
+from latentsync.training.sync.task import kept
+from latentsync.training.unet.data import read_clips
 from latentsync.types import InputError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from latentsync.data.manifest import read_manifest
 from latentsync.data.sampling import group_of, sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
-from latentsync.training.records import clips_hash
-from latentsync.training.runtime import warn_user
+from latentsync.training.loop.records import clips_hash
+from latentsync.training.loop.runtime import warn_user
 from latentsync.types import AUDIO_SAMPLE_RATE, InputError
 
 NAMED = 3  # skipped clips that a warning names

@@ -1,4 +1,4 @@
-"""Train UniSync (arXiv 2503.16357) on any pair of representations: the task, for `training.runner` to run."""
+"""Train UniSync (arXiv 2503.16357) on any pair of representations: the task, for `training.loop.runner` to run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from latentsync.hub import Settings, load_audio_encoder, save_folder
 from latentsync.losses.unisync import MarginLoss
 from latentsync.models.unisync import ALL_LEVELS, Audio, UniSync, Visual
 from latentsync.models.unisync_shapes import check_network
-from latentsync.training.runner import Task
-from latentsync.training.sync_guard import StuckGuard
-from latentsync.training.sync_task import VALIDATION_SEED, SyncTask, kept, looked_over
-from latentsync.training.sync_validation import ValidationRecipe
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.task import Task
+from latentsync.training.sync.guard import StuckGuard
+from latentsync.training.sync.task import VALIDATION_SEED, SyncTask, kept, looked_over
+from latentsync.training.sync.validation import ValidationRecipe
+from latentsync.training.unet.data import read_clips
 from latentsync.types import InputError
 
 VISUAL_CACHE, AUDIO_CACHE = "visual", "audio"  # folders within the cache

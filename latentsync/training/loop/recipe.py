@@ -11,9 +11,10 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from latentsync.config import load_config
-from latentsync.training.options import RunConfig
-from latentsync.training.records import open_run, plan
-from latentsync.training.runner import Task, run
+from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.records import open_run, plan
+from latentsync.training.loop.runner import run
+from latentsync.training.loop.task import Task
 from latentsync.types import InputError
 
 Build = Callable[[DictConfig], tuple[Task, str]]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from latentsync.data.synthetic import write_clip
-from latentsync.training.options import RunConfig
+from latentsync.training.loop.options import RunConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -10,10 +10,10 @@ import torch
 from latentsync.data.crops import ClipCrops
 from latentsync.data.pair_checks import DataReport, check_clips
 from latentsync.data.pairs import Looked, PairBatch, PairSampler
-from latentsync.training.runner import Report
-from latentsync.training.runtime import warn_user
-from latentsync.training.sync_guard import StuckGuard
-from latentsync.training.sync_validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
+from latentsync.training.loop.runner import Report
+from latentsync.training.loop.runtime import warn_user
+from latentsync.training.sync.guard import StuckGuard
+from latentsync.training.sync.validation import ValidationRecipe, offset_curves, offset_figures, pair_scores
 from latentsync.types import InputError
 
 VALIDATION_SEED = 20_241_209  # the held-out pairs are the same in every run

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from latentsync.training.options import RunConfig
+from latentsync.training.loop.options import RunConfig
 from latentsync.types import InputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from latentsync.training.runner import Task
+    from latentsync.training.loop.task import Task
 
 
 def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:

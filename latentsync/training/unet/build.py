@@ -23,13 +23,13 @@ from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
-from latentsync.training.critics import load_critics
-from latentsync.training.parts import add_lora, choose_parts, load_known, load_temporal
-from latentsync.training.pixel_losses import Critics
-from latentsync.training.records import clips_hash
-from latentsync.training.runner import Task
-from latentsync.training.unet import ConditionedUNet, Frozen, TaskOptions, UNetTask
-from latentsync.training.unet_data import Cutter, read_clips
+from latentsync.training.loop.records import clips_hash
+from latentsync.training.loop.task import Task
+from latentsync.training.unet.critics import load_critics
+from latentsync.training.unet.data import Cutter, read_clips
+from latentsync.training.unet.parts import add_lora, choose_parts, load_known, load_temporal
+from latentsync.training.unet.pixel_losses import Critics
+from latentsync.training.unet.task import ConditionedUNet, Frozen, TaskOptions, UNetTask
 from latentsync.types import MODEL_FPS, InputError
 
 VALIDATION_SEED = 20_241_210  # the held-out windows are the same in every run

@@ -16,10 +16,10 @@ from latentsync.diffusion.schedulers import make_scheduler
 from latentsync.diffusion.targets import training_target
 from latentsync.losses.noise import noise_loss
 from latentsync.models import autoencoder
-from latentsync.training.logbook import Report
+from latentsync.training.loop.logbook import Report
 
 if TYPE_CHECKING:
-    from latentsync.training.unet import UNetTask
+    from latentsync.training.unet.task import UNetTask
 
 TIMESTEPS = (950, 800, 600, 350)  # of 1000, at which the loss is measured
 SOUND = ("tokens", "mel", "rows")  # what the network hears

@@ -18,8 +18,8 @@ from latentsync.data.preparation.speakers import TRAIN
 from latentsync.hub import remote
 from latentsync.hub.card import ClipCount, DataFacts, SourceShare
 from latentsync.hub.networks import PUBLISHED_RESOLUTION
-from latentsync.training.runner import EXPORT
-from latentsync.training.unet_data import read_clips
+from latentsync.training.loop.runner import EXPORT
+from latentsync.training.unet.data import read_clips
 from latentsync.types import MODEL_FPS, InputError
 
 REST, ALL = "all others", "all clips"  # sources that no row of a table of licences covers

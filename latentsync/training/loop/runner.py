@@ -8,58 +8,26 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from latentsync.training.averages import Averages
-from latentsync.training.checkpoints import Checkpoints
-from latentsync.training.devices import enable_gradient_checkpointing, make_accelerator, make_optimizer, to_device
-from latentsync.training.logbook import Logbook, Report
-from latentsync.training.options import RunConfig
-from latentsync.training.samples import BadSample, Part, Parts, check_share, part_stream
+from latentsync.training.loop.averages import Averages
+from latentsync.training.loop.checkpoints import Checkpoints
+from latentsync.training.loop.devices import enable_gradient_checkpointing, make_accelerator, make_optimizer, to_device
+from latentsync.training.loop.logbook import Logbook, Report
+from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.samples import BadSample, Part, Parts, check_share, part_stream
+from latentsync.training.loop.task import Task
 from latentsync.types import InputError
 
-__all__ = ["BadSample", "Report", "RunConfig", "Task", "run"]
+__all__ = ["BadSample", "Report", "RunConfig", "run"]
 
 NOT_FINITE_LIMIT = 3  # updates with a NaN: the first two are left out, at this one the run stops
 EXPORT = "export"  # folder of the finished run's weights, within the run folder
-
-
-class Task(Protocol):
-    """What is trained. Three things more are used where a task has them: `rates`, a mapping from a prefix of parameter
-    names to a factor on the learning rate; `prepare(device)`, which does once what takes long and a dry run can do
-    without; `state_dict` and `load_state_dict`, for state of its own.
-    """
-
-    module: torch.nn.Module
-    """Everything that is trained, with its buffers; frozen critics are not part of it."""
-
-    def batch(self, indices: Sequence[int]) -> Any:
-        """The samples of these numbers on the CPU: tensors in dicts, lists, tuples or dataclasses.
-
-        Every random number that a sample needs, its noise and timestep too, is a function of (seed, index). It may run
-        in a worker process. Raises BadSample for one that cannot be read.
-        """
-        ...
-
-    def losses(self, module: torch.nn.Module, batch: Any, step: int) -> dict[str, torch.Tensor]:
-        """Weighted losses by name, each the mean over the batch's samples; their sum is trained on.
-
-        module: `self.module` as prepared for distribution, to be called as a whole; step: updates done
-        """
-        ...
-
-    def validate(self, module: torch.nn.Module) -> Report:
-        """Figures and pictures; every process calls it, with averaged weights in `eval`, without gradients."""
-        ...
-
-    def export(self, module: torch.nn.Module, folder: Path) -> None:
-        """Write what others load to `folder`; one process calls it, with averaged weights."""
-        ...
 
 
 def run(task: Task, config: RunConfig, folder: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import torch
 
 from latentsync.data.pair_checks import DataReport
-from latentsync.training.runtime import warn_user
+from latentsync.training.loop.runtime import warn_user
 
 CHANCE = math.log(2)
 NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched

@@ -15,7 +15,7 @@ from latentsync.losses.unisync import unisync_pixel_loss
 from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models.unisync import FRAMES
 from latentsync.models.videomae import VideoFeatures
-from latentsync.training.pixel_losses import Critics, SyncCritic, SyncLoss
+from latentsync.training.unet.pixel_losses import Critics, SyncCritic, SyncLoss
 from latentsync.types import InputError
 
 SYNC_CRITICS = ("stable_syncnet", "unisync")

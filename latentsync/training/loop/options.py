@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from omegaconf import DictConfig, OmegaConf
 
 from latentsync.config import unknown_key
-from latentsync.training.runtime import cosine_rate
+from latentsync.training.loop.runtime import cosine_rate
 from latentsync.types import InputError
 
 CHOICES = {

@@ -1,4 +1,4 @@
-"""Train the dubbing UNet, stage 1 and stage 2: the task, for `training.runner` to run.
+"""Train the dubbing UNet, stage 1 and stage 2: the task, for `training.loop.runner` to run.
 
 LatentSync, arXiv 2412.09262: the noise loss alone without temporal modules; then temporal modules and attention with
 critics of lip sync, sharpness and motion on the decoded one-step estimate.
@@ -28,10 +28,10 @@ from latentsync.losses.weighted_sum import WeightedSum
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
-from latentsync.training.parts import merged
-from latentsync.training.pixel_losses import Critics, pixel_losses
-from latentsync.training.runner import BadSample, Report
-from latentsync.training.unet_validation import validate
+from latentsync.training.loop.runner import BadSample, Report
+from latentsync.training.unet.parts import merged
+from latentsync.training.unet.pixel_losses import Critics, pixel_losses
+from latentsync.training.unet.validation import validate
 
 Batch = Mapping[str, torch.Tensor]
 LORA = "lora"  # folder of the low-rank matrices, in the run folder beside the export

@@ -21,10 +21,10 @@ from latentsync.hub.card import Compared, Curve, RunFacts
 from latentsync.hub.folder import is_folder
 from latentsync.hub.share import CURVES, EXAMPLES
 from latentsync.media.reader import VideoReader
-from latentsync.training.logbook import METRICS, VALIDATION, strip
-from latentsync.training.provenance import base_model, data_facts, own_name, without_paths
-from latentsync.training.records import CONFIG, RECORD
-from latentsync.training.runner import EXPORT
+from latentsync.training.loop.logbook import METRICS, VALIDATION, strip
+from latentsync.training.loop.provenance import base_model, data_facts, own_name, without_paths
+from latentsync.training.loop.records import CONFIG, RECORD
+from latentsync.training.loop.runner import EXPORT
 from latentsync.types import InputError
 
 FINE_TUNED, REPORT, PREPARED = "run", "report", "prepared"  # folders in that of a fine-tuning

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from latentsync.training.devices import each_tensor
-from latentsync.training.options import RunConfig
+from latentsync.training.loop.devices import each_tensor
+from latentsync.training.loop.options import RunConfig
 from latentsync.types import InputError
 
 REPLACEMENT = 1 << 40  # added to a broken sample's index: beyond every index that a run reaches

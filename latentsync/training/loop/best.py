@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from latentsync.training.runner import Report
+from latentsync.training.loop.runner import Report
 
 LOSS = "loss"  # the figure of a validation that is to fall
 
 
 class BestOnHeldOut:
-    """Any task that validates a loss and has state, with patience; see `runner.Task`.
+    """Any task that validates a loss and has state, with patience; see `task.Task`.
 
     Best is judged by validation: with `run.validate_first` the network that training began with competes too, so what
     is exported is never worse than it on what is held out. For weights that every process holds whole.

@@ -1,4 +1,4 @@
-"""Train StableSyncNet on pairs of mouths and sound: the task, for `training.runner` to run.
+"""Train StableSyncNet on pairs of mouths and sound: the task, for `training.loop.runner` to run.
 
 LatentSync, arXiv 2412.09262, section 3.4: lower halves of 16 frames, half of the pairs from another start of the same
 clip, binary cross-entropy of the cosine.
@@ -20,10 +20,10 @@ from latentsync.hub import Settings, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce, likely_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
-from latentsync.training.runner import Task
-from latentsync.training.sync_guard import StuckGuard
-from latentsync.training.sync_task import VALIDATION_SEED, SyncTask, kept, looked_over
-from latentsync.training.sync_validation import ValidationRecipe
+from latentsync.training.loop.task import Task
+from latentsync.training.sync.guard import StuckGuard
+from latentsync.training.sync.task import VALIDATION_SEED, SyncTask, kept, looked_over
+from latentsync.training.sync.validation import ValidationRecipe
 from latentsync.types import InputError
 
 

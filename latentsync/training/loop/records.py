@@ -17,8 +17,8 @@ import latentsync
 from latentsync.config import PACKAGE, save_config
 from latentsync.data.crops import ClipCrops
 from latentsync.data.preparation.store import write_whole
-from latentsync.training.options import RunConfig
-from latentsync.training.runtime import is_main_process
+from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.runtime import is_main_process
 from latentsync.types import InputError
 
 CONFIG, RECORD = "config.yaml", "run.json"
