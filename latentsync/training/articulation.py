@@ -99,7 +99,7 @@ def held_out_correlation(readout: torch.nn.Module, clips: Sequence[ClipCrops]) -
 
 
 class ArticulationTask:
-    """What is trained, on what, and what tells how well; see `runner.Task`."""
+    """What is trained, on what, and what tells how well; see `loop.task.Task`."""
 
     def __init__(
         self, readout: LipReadout, samples: LipSamples, held_out: Sequence[ClipCrops], resolution: int

@@ -46,7 +46,7 @@ class Reconstruction(torch.nn.Module):
 
 
 class AutoencoderTask:
-    """What is trained, on what, and what tells how well; see `runner.Task`."""
+    """What is trained, on what, and what tells how well; see `loop.task.Task`."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ LOSS = "loss"  # the figure of a validation that is to fall
 
 
 class BestOnHeldOut:
-    """Any task that validates a loss and has state, with patience; see `task.Task`.
+    """Any task that validates a loss and has state, with patience; see `loop.task.Task`.
 
     Best is judged by validation: with `run.validate_first` the network that training began with competes too, so what
     is exported is never worse than it on what is held out. For weights that every process holds whole.

@@ -28,7 +28,7 @@ from latentsync.types import InputError
 
 
 class StableSyncNetTask(SyncTask[VisualInput]):
-    """What is trained, on what, and what tells how well; see `runner.Task`."""
+    """What is trained, on what, and what tells how well; see `loop.task.Task`."""
 
     def __init__(
         self,

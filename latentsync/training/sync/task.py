@@ -23,7 +23,7 @@ Cut = TypeVar("Cut")
 
 
 class SyncTask(Generic[Looked]):
-    """A `runner.Task` but for `losses` and `export`, which a subclass has."""
+    """A `loop.task.Task` but for `losses` and `export`, which a subclass has."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Sides(torch.nn.Module):
 
 
 class UniSyncTask(SyncTask[Visual]):
-    """What is trained, on what, and what tells how well; see `runner.Task`."""
+    """What is trained, on what, and what tells how well; see `loop.task.Task`."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ class TaskOptions:
 
 
 class UNetTask:
-    """What is trained, on what, and what tells how well; see `runner.Task`."""
+    """What is trained, on what, and what tells how well; see `loop.task.Task`."""
 
     training: Windows
     held_out: Windows | None
