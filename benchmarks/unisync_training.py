@@ -20,6 +20,7 @@ from stable_syncnet import drawn, prepared, shrunk
 from latentsync.config import load_config
 from latentsync.data.cached import FeatureCache
 from latentsync.data.crops import ClipCrops, load_folder
+from latentsync.data.manifest import AUDIO, VISUAL
 from latentsync.data.representations import LandmarkBasis, Representation, RepresentationCache, representation
 from latentsync.data.unisync import UniSyncVectors
 from latentsync.evaluation.sync.critic import PICTURE_SAMPLES, Talk
@@ -31,7 +32,7 @@ from latentsync.models.unisync import FRAMES, UniSync
 from latentsync.training.loop.recipe import train
 from latentsync.training.loop.records import clips_hash
 from latentsync.training.loop.runner import EXPORT
-from latentsync.training.sync.unisync import AUDIO_CACHE, VISUAL_CACHE, make_task
+from latentsync.training.sync.unisync import make_task
 
 CONFIG = "unisync_small"
 VISUALS, AUDIOS = ("rgb", "3dmm", "landmarks", "parsing"), ("features", "mel")  # in the paper's order
@@ -215,7 +216,7 @@ class Trainer:
         """What makes the features that a cell listens to; None for mel."""
         if cell.audio == "mel":
             return None
-        return FeatureCache(load_audio_encoder(cell.encoder or self.encoder), self.cache / AUDIO_CACHE)
+        return FeatureCache(load_audio_encoder(cell.encoder or self.encoder), self.cache / AUDIO.name)
 
     def measure(self, cell: str, export: Path, kinds: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
         """(kind of clips, figures) of a finished network."""
@@ -231,7 +232,7 @@ class Trainer:
             made_by = LandmarkBasis(network.basis.numpy())
         else:
             made_by = representation(seen, size, self.parser, self.landmarker, ())
-        return None if made_by is None else RepresentationCache(made_by, self.cache / VISUAL_CACHE)
+        return None if made_by is None else RepresentationCache(made_by, self.cache / VISUAL.name)
 
 
 class RunCritic(VectorCritic):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latentsync.data.manifest import ManifestEntry, read_manifest, write_manifest
 from latentsync.types import InputError
@@ -42,7 +43,9 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert (first.crops[0, 0, 0, 0], second.crops[0, 0, 0, 0]) == (3, 5) and first.crops.shape == (4, 8, 8, 3)
     assert first.speaker == "speaker of one" and first.name == "talk@2.00s-one" and first.usable.all()
     assert len(manifest.clips("validation")) == 1
-    assert manifest.mel(manifest.entries[0]).shape == (80, 9)
+    assert torch.equal(first.sync_sound.columns(2, 3), torch.ones(80, 3))
+    assert first.picture_contents != second.picture_contents
+    assert replace(first, crops=second.crops[:2]).picture_contents == second.crops[:2].tobytes()
 
 
 def test_a_manifest_moves_with_its_folder(folder: Path) -> None:
@@ -61,7 +64,7 @@ def test_the_digest_changes_with_the_content(folder: Path) -> None:
 @pytest.mark.parametrize("file", ["clip.crops.npy", "clip.npz"])
 def test_a_damaged_clip_is_named_and_left_out_and_many_end_it(tmp_path: Path, file: str) -> None:
     clips = [entry(tmp_path / "clip", "clip", "train"), *[entry(tmp_path, "one", "train")] * 99]
-    clips[0] = replace(clips[0], clip="clip/clips/clip")
+    clips[0] = replace(clips[0], clip="clip/clips/clip", mel="clip/clip.mel.npy")
     manifest = write_manifest(tmp_path / "manifest.jsonl", clips, {})
     whole = (tmp_path / "clip" / "clips" / file).read_bytes()
     (tmp_path / "clip" / "clips" / file).write_bytes(whole[:-100])
@@ -96,7 +99,7 @@ def rewritten(folder: Path, change) -> Path:
 
 def test_another_version_is_refused_with_what_to_do(folder: Path) -> None:
     newer = lambda lines: [json.dumps({**json.loads(lines[0]), "version": 99}), *lines[1:]]  # noqa: E731
-    with pytest.raises(InputError, match=r"version 99 .* reads 1: run `latentsync prepare` again"):
+    with pytest.raises(InputError, match=r"version 99 .* reads 2: run `latentsync prepare` again"):
         read_manifest(rewritten(folder, newer))
 
 
@@ -126,8 +129,14 @@ def test_missing_clips_and_splits_are_told_before_training(folder: Path) -> None
     manifest = read_manifest(folder)
     with pytest.raises(InputError, match=r"no clip in the split 'test' \(it has: train, validation\)"):
         manifest.clips("test")
-    with pytest.raises(InputError, match=r"without audio features: set features.audio_encoder"):
-        manifest.audio_features(manifest.entries[0])
     (folder / "clips" / "three.npz").unlink()
-    with pytest.raises(InputError, match=r"1 of 4 files that are not there, clips/three.npz first"):
+    with pytest.raises(InputError, match=r"1 of 6 files that are not there, clips/three.npz first"):
         manifest.clips("train")
+
+
+def test_a_damaged_mel_is_named(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    path = folder / manifest.entries[0].mel
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"'one.mel.npy' of .* cannot be read .*cut off.* remove it"):
+        manifest.clip(manifest.entries[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from data_talkers import talker
 from diffusers import AutoencoderKL
 
-from latentsync.audio.mel import syncnet_mel
+from latentsync.audio.mel import syncnet_length, syncnet_mel
 from latentsync.audio.windows import syncnet_start
+from latentsync.data.crops import Prepared
 from latentsync.data.pairs import HalfLatents, PairRecipe, PairSampler, sync_clip, sync_clips
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import VisualInput
@@ -37,6 +39,16 @@ def test_the_sound_of_a_window_is_a_slice_of_the_whole_clips_mel() -> None:
     for start in (0, 7, int(cut.starts[-1])):
         column = int(80 * start / 25)
         torch.testing.assert_close(cut.mel(start)[0], whole[:, column : column + 52], atol=1e-5, rtol=0)
+
+
+def test_a_mel_that_was_prepared_is_heard_and_one_of_another_waveform_is_not(tmp_path: Path) -> None:
+    clip = talker(1)
+    np.save(tmp_path / "mel.npy", np.full((80, syncnet_length(clip.waveform)), 3.0, np.float32))
+    prepared = replace(clip, prepared=Prepared(clip.crops, b"name", clip.waveform, tmp_path / "mel.npy"))
+    assert (sync_clip(prepared, 16, DISTANCE).mel(5) == 3).all()
+    moved = replace(prepared, waveform=np.roll(clip.waveform, 640))
+    expected = syncnet_mel(moved.waveform)[:, 16 : 16 + 52]
+    torch.testing.assert_close(sync_clip(moved, 16, DISTANCE).mel(5)[0], expected, atol=1e-5, rtol=0)
 
 
 def numbered(clip):

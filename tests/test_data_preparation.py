@@ -9,14 +9,18 @@ from pathlib import Path
 import data_clips as make
 import numpy as np
 import pytest
+import torch
 
 from latentsync.audio.mel import syncnet_mel
 from latentsync.cli import main
 from latentsync.config import load_config
+from latentsync.data.cached import FeatureCache
 from latentsync.data.manifest import read_manifest
 from latentsync.data.preparation import chain, continuous, report
 from latentsync.data.preparation.run import Preparation, prepare_data
 from latentsync.data.representations import RepresentationCache, TrackedLandmarks
+from latentsync.hub import load_audio_encoder
+from latentsync.training.unet.data import cache_folder
 from latentsync.types import InputError
 
 RESOLUTION = 64
@@ -98,7 +102,8 @@ def test_two_files_of_one_name_stay_two_people(done: Preparation, videos: Path) 
 def test_the_mel_is_that_of_the_clips_own_sound_and_named_by_it(done: Preparation) -> None:
     for entry in done.manifest.entries:
         clip = done.manifest.clip(entry)
-        np.testing.assert_array_equal(done.manifest.mel(entry), syncnet_mel(clip.waveform).numpy())
+        assert clip.sync_sound.mel is not None
+        np.testing.assert_array_equal(np.load(clip.sync_sound.mel), syncnet_mel(clip.waveform).numpy())
         assert "talk" not in entry.mel + entry.clip
 
 
@@ -153,7 +158,8 @@ def test_a_file_that_was_lost_is_made_again(done: Preparation, videos: Path, tmp
     (folder / entry.mel).unlink()
     forbid(monkeypatch, "track_segment", "measure", "quality")
     again = prepared(videos, folder).manifest
-    np.testing.assert_array_equal(again.mel(entry), done.manifest.mel(entry))
+    lost, kept = (manifest.clip(entry).sync_sound.columns(0, 40) for manifest in (again, done.manifest))
+    assert torch.equal(lost, kept)
 
 
 def test_a_shard_gives_the_clips_of_the_folder(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
@@ -181,13 +187,26 @@ def test_a_shard_that_is_cut_off_keeps_what_came_before(done: Preparation, video
     assert any("one speaker ('part')" in notice for notice in result.report.notices)
 
 
-def test_features_of_an_encoder_are_cached_by_sound(done: Preparation, videos: Path, tmp_path, monkeypatch) -> None:
+def test_features_of_an_encoder_are_kept_where_trainings_read_them(
+    done: Preparation, videos: Path, tmp_path, monkeypatch
+) -> None:
     folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
     forbid(monkeypatch, "track_segment", "measure", "quality")
     manifest = prepared(videos, folder, "features.audio_encoder=embedded").manifest
     clip, entry = manifest.clip(manifest.entries[0]), manifest.entries[0]
-    expected = chain.audio_encoder("embedded").encode(clip.waveform).numpy()
-    np.testing.assert_allclose(manifest.audio_features(entry), expected, atol=2e-2, rtol=2e-3)
+    encoder = load_audio_encoder("embedded")
+    expected = encoder.encode(clip.waveform).numpy()
+    place = cache_folder(load_config("unet/default", [f"data.manifest={manifest.path}"])) / "audio"
+    assert entry.audio_features is not None and (folder / entry.audio_features).parent == place
+    monkeypatch.setattr(encoder, "encode", lambda _: pytest.fail("this was computed before"))
+    kept = FeatureCache(encoder, place)(clip.waveform).numpy()
+    np.testing.assert_allclose(kept, expected, atol=2e-2, rtol=2e-3)
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match=r"cannot be written .*: make room, or set data\.cache_folder"):
+        FeatureCache(load_audio_encoder("embedded"), tmp_path / "file" / "audio")(np.zeros(16000, np.float32))
 
 
 def test_a_full_disk_is_no_fault_of_the_video(videos: Path, tmp_path, monkeypatch) -> None:

@@ -12,6 +12,7 @@ import torch
 from data_talkers import SWITCHED, switcher, talker
 from diffusers import AutoencoderKL
 
+from latentsync.audio.mel import syncnet_mel
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.data.pair_checks import DataReport
@@ -133,11 +134,13 @@ def write_manifest_of(clips, folder):
     for number, clip in enumerate(clips):
         np.savez(folder / f"{clip.name}.npz", lm=clip.landmarks, times=clip.times, wav=clip.waveform)
         np.save(folder / f"{clip.name}.crops.npy", clip.crops)
+        np.save(folder / f"{clip.name}.mel.npy", syncnet_mel(clip.waveform).numpy())
         entries.append(
             ManifestEntry(
                 source=f"{clip.name}.mp4", source_sha256="0" * 64, start=0.0, end=2.4, fps=25.0, frames=len(clip),
                 speaker=f"speaker {number}", av_offset=0.0, confidence=1.0, quality=1.0,
-                split="train" if number < 6 else "validation", clip=clip.name, mel="",
+                split="train" if number < 6 else "validation", clip=clip.name,
+                mel=f"{clip.name}.mel.npy",
             )
         )  # fmt: skip
     return write_manifest(folder / "manifest.jsonl", entries, {})

@@ -293,15 +293,31 @@ def test_clips_that_cannot_be_used_are_named(material) -> None:
 def test_a_manifest_becomes_a_task(material) -> None:
     names = {"a_1": "train", "b_1": "train", "c_1": "validation"}
     entries = [
-        ManifestEntry(f"{name}.mp4", "0", 0.0, 1.6, 25.0, 40, name[0], 0.0, 5.0, 1.0, split, f"crops/{name}", "none")
+        ManifestEntry(f"{name}.mp4", "0", 0.0, 1.6, 25.0, 40, name[0], 0.0, 5.0, 1.0, split, f"crops/{name}", "mel.npy")
         for name, split in names.items()
     ]
+    np.save(material / "mel.npy", np.zeros((80, 129), np.float32))
     written = write_manifest(material / "manifest.jsonl", entries, {})
     task, data_hash = build(options(material, f"data.manifest={written.path}", "data.crops=null"))
     assert data_hash == written.digest and isinstance(task, UNetTask)
     task.prepare(torch.device("cpu"))
     assert [len(windows.clips) for windows in (task.training, task.held_out)] == [2, 1]  # type: ignore[union-attr]
     assert {clip.clip.speaker for clip in task.training.clips} == {"a", "b"}
+
+
+def test_runs_on_one_manifest_share_what_is_encoded(material, monkeypatch) -> None:
+    names = ("a_1", "b_1", "c_1")
+    entries = [
+        ManifestEntry(name, "0", 0.0, 1.6, 25.0, 40, name, 0.0, 5.0, 1.0, "train", f"crops/{name}", "mel.npy")
+        for name in names
+    ]
+    np.save(material / "mel.npy", np.zeros((80, 129), np.float32))
+    written = write_manifest(material / "manifest.jsonl", [*entries, replace(entries[0], split="validation")], {})
+    given = [f"data.manifest={written.path}", "data.crops=null"]
+    build(options(material, *given))[0].prepare(torch.device("cpu"))
+    assert len(list((material / "features" / "latents").iterdir())) == len(names)
+    monkeypatch.setattr("latentsync.data.cached.encoded", lambda *_: pytest.fail("this was encoded before"))
+    build(options(material, f"run_folder={material / 'stage2'}", *given))[0].prepare(torch.device("cpu"))
 
 
 def test_a_checkpoint_of_another_shape_is_refused(material) -> None:

@@ -23,6 +23,7 @@ from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.hub.tensors import module_digest
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
+from latentsync.types import InputError
 
 Tensors = dict[str, torch.Tensor]
 ENCODED_AT_ONCE = 16  # frames
@@ -30,16 +31,26 @@ ENCODED_AT_ONCE = 16  # frames
 
 def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Tensors:
     """What `make` makes of `contents`, from `folder` where it has been made before; memory-mapped."""
+    path = place(folder, contents)
+    if not path.exists():
+        made, partial = make(), path.with_name(f".{os.getpid()}-{path.name}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(made, partial)
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"the cache '{folder}' cannot be written ({error}): make room, or set data.cache_folder"
+            ) from error
+    return load_file(path)
+
+
+def place(folder: Path, contents: Sequence[bytes]) -> Path:
+    """The file in which `cached` keeps what it makes of `contents`."""
     digest = hashlib.blake2b(digest_size=16)
     for content in contents:
         digest.update(hashlib.blake2b(content).digest())
-    path = folder / f"{digest.hexdigest()}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{os.getpid()}-{path.name}")
-        save_file(make(), partial)
-        partial.replace(path)
-    return load_file(path)
+    return folder / f"{digest.hexdigest()}.safetensors"
 
 
 @torch.no_grad()
@@ -65,7 +76,7 @@ class LatentCache:
 
     def __call__(self, clip: ClipCrops, look: Look | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """latents, masked: (4, f, h, w) float16, scaled; of the clip with another look where one is given."""
-        contents = [self.network, self.mask.numpy().tobytes(), np.ascontiguousarray(clip.crops).tobytes()]
+        contents = [self.network, self.mask.numpy().tobytes(), clip.picture_contents]
         if look is not None:
             contents.append(look.contents)
         found = cached(self.folder, contents, lambda: self._make(clip.crops, look))
@@ -89,6 +100,13 @@ class FeatureCache:
         self.network = module_digest(encoder)
 
     def __call__(self, waveform: np.ndarray) -> torch.Tensor:
-        """waveform: (samples,) at 16 kHz -> (steps, levels, width) float16."""
-        contents = [self.network, np.ascontiguousarray(waveform).tobytes()]
+        """waveform: (samples,) at 16 kHz -> (steps, levels, width) float16, 50 a second."""
+        contents = self._contents(waveform)
         return cached(self.folder, contents, lambda: {"rows": self.encoder.encode(waveform).half().cpu()})["rows"]
+
+    def place(self, waveform: np.ndarray) -> Path:
+        """The file that keeps the rows of `waveform`."""
+        return place(self.folder, self._contents(waveform))
+
+    def _contents(self, waveform: np.ndarray) -> list[bytes]:
+        return [self.network, np.ascontiguousarray(waveform).tobytes()]

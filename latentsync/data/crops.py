@@ -6,7 +6,6 @@ A clip is two files: `NAME.crops.npy`, uint8 `(f, r, r, 3)` RGB, read by memory 
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 
+from latentsync.data.arrays import mapped
+from latentsync.data.sound import SyncSound
 from latentsync.types import InputError
 
 MOST_UNREADABLE = 0.01  # share of the clips that may be damaged; more means that something is wrong with the data
@@ -33,6 +33,7 @@ class ClipCrops:
     times: np.ndarray  # (f,) seconds
     waveform: np.ndarray  # (samples,) float32, 16 kHz
     speaker: str = ""  # who speaks; "" where that is not known
+    prepared: Prepared | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -41,6 +42,28 @@ class ClipCrops:
     def usable(self) -> np.ndarray:
         """(f,) bool: frames that have a face."""
         return ~np.isnan(self.landmarks[:, 0, 0])
+
+    @property
+    def sync_sound(self) -> SyncSound:
+        """What sync networks hear."""
+        known = self.prepared
+        return SyncSound(self.waveform, known.mel if known is not None and known.waveform is self.waveform else None)
+
+    @property
+    def picture_contents(self) -> bytes:
+        """What tells the crops from any others: all their bytes where no preparation has named them."""
+        known = self.prepared
+        return known.name if known is not None and known.crops is self.crops else self.crops.tobytes()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `latentsync prepare` knows of a clip, as long as the clip holds these very arrays."""
+
+    crops: np.ndarray
+    name: bytes  # of the crops, by their content
+    waveform: np.ndarray
+    mel: Path  # see SyncSound
 
 
 def load_clip(folder: Path, name: str) -> ClipCrops:
@@ -51,28 +74,12 @@ def load_clip(folder: Path, name: str) -> ClipCrops:
     try:
         with np.load(folder / f"{name}.npz") as arrays:
             landmarks, times, waveform = arrays["lm"][..., :2], arrays["times"], arrays["wav"]
-        crops = _mapped(folder / f"{name}.crops.npy")
+        crops = mapped(folder / f"{name}.crops.npy")
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(
             f"the prepared clip '{folder / name}' cannot be read ({error}): prepare its video again, or leave it out"
         ) from error
     return ClipCrops(name, crops, landmarks, times, waveform.astype(np.float32))
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """The array of an `.npy` file, left on disk. Unlike with numpy's own memory map no file stays open: a process may
-    have only so many, and a training has thousands of clips."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, columns_first, dtype = read(file)
-        start = file.tell()
-    end = start + math.prod(shape) * dtype.itemsize
-    if path.stat().st_size < end:
-        raise ValueError(f"{path.name} is cut off")
-    array = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()[start:].view(dtype)
-    array.flags.writeable = False
-    return array.reshape(shape, order="F" if columns_first else "C")
 
 
 Named = TypeVar("Named")

@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from latentsync.data.crops import ClipCrops, load_clip, load_readable
+from latentsync.data.arrays import mapped
+from latentsync.data.crops import ClipCrops, Prepared, load_clip, load_readable
 from latentsync.media.outputs import PrivateFile
 from latentsync.types import InputError
 
-FORMAT, VERSION = "latentsync manifest", 1
+FORMAT, VERSION = "latentsync manifest", 2
 FILE_NAME = "manifest.jsonl"
+FEATURES = Path("features")  # in the folder of a manifest: what was computed of its clips, named by contents
+AUDIO, VISUAL = FEATURES / "audio", FEATURES / "visual"
 AGAIN = "run `latentsync prepare` again (what is there is not done twice)"
 
 
@@ -41,7 +42,7 @@ class ManifestEntry:
     split: str  # train or validation
     clip: str  # crops and table in the layout of data.crops, without suffix
     mel: str  # (80, columns) float32, `audio.mel.syncnet_mel` of the clip's sound
-    audio_features: str | None = None  # (steps, levels, d) float16 at 50 a second, where an encoder was given
+    audio_features: str | None = None  # where an encoder was given: its rows, as `data.cached.FeatureCache` keeps them
 
     @property
     def name(self) -> str:
@@ -79,20 +80,19 @@ class Manifest:
     def clip(self, entry: ManifestEntry) -> ClipCrops:
         """One clip; its crops stay on disk until they are indexed."""
         place = self.path.parent / entry.clip
-        return replace(load_clip(place.parent, place.name), name=entry.name, speaker=entry.speaker)
+        clip = replace(load_clip(place.parent, place.name), name=entry.name, speaker=entry.speaker)
+        return replace(clip, prepared=Prepared(clip.crops, place.name.encode(), clip.waveform, self._mel(entry)))
 
-    def mel(self, entry: ManifestEntry) -> np.ndarray:
-        """(80, columns) float32 of a clip, for SyncNet, left on disk until it is indexed."""
-        return np.load(self.path.parent / entry.mel, mmap_mode="r")
-
-    def audio_features(self, entry: ManifestEntry) -> np.ndarray:
-        """(steps, levels, d) float16 of a clip, left on disk. InputError where it was prepared without an encoder."""
-        if entry.audio_features is None:
-            raise InputError(f"{self.path} was prepared without audio features: set features.audio_encoder and {AGAIN}")
-        return np.load(self.path.parent / entry.audio_features, mmap_mode="r")
+    def _mel(self, entry: ManifestEntry) -> Path:
+        path = self.path.parent / entry.mel
+        try:
+            mapped(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"'{entry.mel}' of {self.path} cannot be read ({error}): remove it and {AGAIN}") from error
+        return path
 
     def _check_files(self, entries: Iterable[ManifestEntry]) -> None:
-        names = [f"{entry.clip}{suffix}" for entry in entries for suffix in (".crops.npy", ".npz")]
+        names = [name for entry in entries for name in (f"{entry.clip}.crops.npy", f"{entry.clip}.npz", entry.mel)]
         missing = [name for name in names if not (self.path.parent / name).exists()]
         if missing:
             raise InputError(

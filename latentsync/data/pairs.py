@@ -12,12 +12,13 @@ import torch
 from einops import rearrange
 from numpy.lib.stride_tricks import sliding_window_view
 
-from latentsync.audio.mel import syncnet_columns, syncnet_length
+from latentsync.audio.mel import syncnet_length
 from latentsync.audio.windows import SYNCNET_COLUMNS, syncnet_start
 from latentsync.data.augmentation import Look
 from latentsync.data.cached import cached, encoded, module_digest
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, pixels, sample_generator
+from latentsync.data.sound import SyncSound
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import VisualInput, lower_half
 from latentsync.types import MODEL_FPS, InputError
@@ -69,7 +70,7 @@ class PairClip(Generic[Looked]):
     name: str
     speaker: str  # "" where it is not known
     pictures: np.ndarray  # (f, ...) what is looked at, or what that is made of
-    waveform: np.ndarray  # (samples,) float32, 16 kHz
+    sound: SyncSound
     columns: np.ndarray  # (f,) column of the mel (or row of the features) at each frame
     starts: np.ndarray  # (windows,) first frames of whole windows: faces throughout, 25 frames a second, with sound
     silent: np.ndarray  # (f,) bool: the window from this frame on is silent
@@ -102,7 +103,7 @@ class SyncClip(PairClip[VisualInput]):
 
     def mel(self, start: int) -> torch.Tensor:
         """(1, 80, 52): the sound of the window from frame `start` on."""
-        return syncnet_columns(self.waveform, int(self.columns[start]), SYNCNET_COLUMNS)[None]
+        return self.sound.columns(int(self.columns[start]), SYNCNET_COLUMNS)[None]
 
 
 def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
@@ -112,7 +113,7 @@ def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
     """
     columns = np.array([syncnet_start(time) for time in clip.times])
     starts = pair_starts(clip, frames, distance, columns + SYNCNET_COLUMNS <= syncnet_length(clip.waveform))
-    return SyncClip(clip.name, clip.speaker, clip.crops, clip.waveform, columns, starts, np.zeros(len(clip), bool))
+    return SyncClip(clip.name, clip.speaker, clip.crops, clip.sync_sound, columns, starts, np.zeros(len(clip), bool))
 
 
 def pair_starts(clip: ClipCrops, frames: int, distance: int, heard: np.ndarray) -> np.ndarray:
@@ -319,7 +320,7 @@ class HalfLatents:
                 f"{clip.name} has crops of {clip.crops.shape[1]} px, and latents of size {self.wanted.size} need "
                 f"{side} px: prepare the clips at that size, or change input.size"
             )
-        contents = [self.network, np.ascontiguousarray(clip.crops).tobytes()]
+        contents = [self.network, clip.picture_contents]
         return cached(self.folder, contents, lambda: self._make(clip.crops))["halves"].numpy()
 
     def _make(self, crops: np.ndarray) -> dict[str, torch.Tensor]:

@@ -155,7 +155,7 @@ class ParsedRegions:
 
     def contents(self, clip: ClipCrops) -> bytes:
         """See Representation."""
-        return np.ascontiguousarray(clip.crops).tobytes()
+        return clip.picture_contents
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, size, size) uint8."""
@@ -185,7 +185,7 @@ class Blendshapes:
 
     def contents(self, clip: ClipCrops) -> bytes:
         """See Representation."""
-        return np.ascontiguousarray(clip.crops).tobytes()
+        return clip.picture_contents
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, 58) float32; between frames in which it finds a face the others are interpolated."""

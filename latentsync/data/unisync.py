@@ -45,7 +45,7 @@ class UniSyncClip(PairClip[Visual]):
         first = int(self.columns[start])
         if len(self.rows):
             return self.rows[first : first + FEATURE_ROWS].float()
-        return syncnet_columns(self.waveform, first, MEL_COLUMNS)[None]
+        return self.sound.columns(first, MEL_COLUMNS)[None]
 
 
 def visual_window(shown: np.ndarray, wanted: Visual, look: Change | None = None) -> torch.Tensor:
@@ -115,7 +115,7 @@ def unisync_clip(
     starts = starts[partnered | ~silent[starts]]
     if not len(loud):
         raise InputError(f"{clip.name} is silent throughout (root mean square below {silence:g}): leave it out")
-    return UniSyncClip(clip.name, clip.speaker, shown, clip.waveform, columns, starts, silent, rows)
+    return UniSyncClip(clip.name, clip.speaker, shown, clip.sync_sound, columns, starts, silent, rows)
 
 
 def check_shown(shown: np.ndarray, visual: Visual, name: str) -> None:

@@ -24,7 +24,6 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from latentsync.audio.features import PUBLISHED_WINDOW, local_stream
-from latentsync.audio.mel import syncnet_columns
 from latentsync.audio.mel_encoder import MARGIN
 from latentsync.audio.windows import SYNCNET_COLUMNS, audio_windows, centre_step, syncnet_start
 from latentsync.data.augmentation import Look, Voice
@@ -173,7 +172,7 @@ class Windows:
         times = clip.clip.times[start : start + self.recipe.frames]
         sample.update(clip.sound.window(times, rng))
         if self.listens:
-            columns = syncnet_columns(clip.clip.waveform, syncnet_start(float(times[0])), SYNCNET_COLUMNS)
+            columns = clip.clip.sync_sound.columns(syncnet_start(float(times[0])), SYNCNET_COLUMNS)
             sample["sync_mel"] = columns[None]
         for name, tensor in sample.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from latentsync.audio.features import AudioEncoder
+from latentsync.data.cached import FeatureCache
+from latentsync.data.manifest import AUDIO
 from latentsync.data.preparation.critics import choose_critic
 from latentsync.data.preparation.cuts import cuts, scenes, stands_still
 from latentsync.data.preparation.extract import check_extractors
-from latentsync.data.preparation.features import aligned_sound, encode_sound, finish_clip
+from latentsync.data.preparation.features import aligned_sound, finish_clip
 from latentsync.data.preparation.outcome import DEFECT, OPEN, Drop, FinishedClip, Outcome, Place, failed_to_open
 from latentsync.data.preparation.probe import probe
 from latentsync.data.preparation.quality import quality
 from latentsync.data.preparation.resample import resample
 from latentsync.data.preparation.segments import split_scene
-from latentsync.data.preparation.settings import ENCODER, Settings
+from latentsync.data.preparation.settings import Settings
 from latentsync.data.preparation.sources import Shard, Source, VideoFile, open_source
 from latentsync.data.preparation.speakers import Speakers
 from latentsync.data.preparation.store import (
@@ -164,10 +165,9 @@ class SourceChain:
         done = finish_clip(spoken, offset, self._crops_file(key), name, self.store.folder)
         features = None
         if self.settings.audio_encoder is not None:
-            kind = f"audio-{self.store.fingerprints[ENCODER]}"
-            features = f"features/{kind}/{done['sound'][:2]}/{done['sound']}.npy"
-            encoder = audio_encoder(self.settings.audio_encoder)
-            encode_sound(encoder, aligned_sound(spoken, offset), self.store.folder / features)
+            waveform, rows = aligned_sound(spoken, offset), rows_of(self.settings.audio_encoder, self.store.folder)
+            rows(waveform)
+            (features,) = self._names(rows.place(waveform))
             done[FILES].append(features)
         return {**done, "audio_features": features}
 
@@ -224,7 +224,7 @@ def check_tools(settings: Settings) -> None:
     face_detector()
     sync_critic(settings.critic)
     if settings.audio_encoder is not None:
-        audio_encoder(settings.audio_encoder)
+        load_audio_encoder(settings.audio_encoder)
     check_extractors(settings.visual)
 
 
@@ -242,9 +242,9 @@ def sync_critic(name: str | None) -> SyncCritic:
 
 
 @lru_cache(maxsize=1)
-def audio_encoder(name: str) -> AudioEncoder:
-    """What features are computed by."""
-    return load_audio_encoder(name)
+def rows_of(encoder: str, folder: Path) -> FeatureCache:
+    """Features of sounds by a network, kept beside the manifest of `folder`, where trainings look for them."""
+    return FeatureCache(load_audio_encoder(encoder), folder / AUDIO)
 
 
 @lru_cache(maxsize=1)

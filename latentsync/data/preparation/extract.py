@@ -10,15 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
-from latentsync.data.manifest import Manifest, ManifestEntry
+from latentsync.data.manifest import VISUAL, Manifest, ManifestEntry
 from latentsync.data.preparation.store import write_whole
 from latentsync.data.preparation.workers import Pool
 from latentsync.data.representations import LandmarkBasis, Representation, RepresentationCache, representation
 from latentsync.types import InputError
 
-FOLDER = Path("features") / "visual"  # within the manifest's
 SOURCES = "sources.json"
 KINDS = ("landmarks", "parsing", "3dmm")
 TRAINING = "train"  # the split that a basis is fitted on
@@ -79,7 +77,7 @@ def extract(manifest: Manifest, options: VisualOptions, workers: int) -> list[st
         answers = list(Pool(work, workers).answers(manifest.entries))
         sources[kind] = _made_by(kind, options, basis).source
         told.append(_line(kind, sources[kind], answers))
-    path = manifest.path.parent / FOLDER / SOURCES
+    path = manifest.path.parent / VISUAL / SOURCES
     write_whole(path, lambda file: file.write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8"))
     return told
 
@@ -89,7 +87,7 @@ def _extract_clip(
 ) -> str:
     """Why the clip gave nothing, or ""."""
     try:
-        RepresentationCache(_made_by(kind, options, basis), manifest.path.parent / FOLDER)(manifest.clip(entry))
+        RepresentationCache(_made_by(kind, options, basis), manifest.path.parent / VISUAL)(manifest.clip(entry))
     except InputError as error:
         return str(error)
     return ""

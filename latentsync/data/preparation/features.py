@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from latentsync.audio.features import ArrayWaveform, AudioEncoder
+from latentsync.audio.features import ArrayWaveform
 from latentsync.audio.mel import syncnet_mel
 from latentsync.data.crops import write_table
+from latentsync.data.manifest import FEATURES
 from latentsync.data.preparation.resample import TICK_SAMPLES
 from latentsync.data.preparation.store import FILES, write_array, write_whole
 from latentsync.data.preparation.sync import Spoken
@@ -33,23 +34,17 @@ def aligned_sound(spoken: Spoken, offset: float) -> np.ndarray:
 def finish_clip(spoken: Spoken, offset: float, crops_file: Path, name: str, folder: Path) -> dict[str, Any]:
     """Put the clip into `folder`/clips in the layout of `data.crops`, and its mel for SyncNet into `folder`/features.
 
-    Returns {clip (path without suffix), mel, sound (hash), files}, paths relative to `folder`.
+    Returns {clip (path without suffix), mel, files}, paths relative to `folder`.
     """
     waveform = aligned_sound(spoken, offset)
     sound = hashlib.sha256(np.ascontiguousarray(waveform, "<f4").tobytes()).hexdigest()
-    clip, mel = f"clips/{name[:2]}/{name}", f"features/mel/{sound[:2]}/{sound}.npy"
+    clip, mel = f"clips/{name[:2]}/{name}", f"{FEATURES}/mel/{sound[:2]}/{sound}.npy"
     if not (folder / mel).exists():
         write_array(folder / mel, syncnet_mel(waveform).numpy())
     write_whole(folder / f"{clip}.crops.npy", lambda file: _link_or_copy(crops_file, file))
     times = np.arange(len(spoken.crops)) / MODEL_FPS
     write_whole(folder / f"{clip}.npz", lambda file: write_table(file, spoken.landmarks, times, waveform))
-    return {"clip": clip, "mel": mel, "sound": sound, FILES: [f"{clip}.crops.npy", f"{clip}.npz", mel]}
-
-
-def encode_sound(encoder: AudioEncoder, waveform: np.ndarray, path: Path) -> None:
-    """Write the rows of `waveform`, heard as a file of its own: (steps, levels, d) float16 at 50 a second."""
-    if not path.exists():
-        write_array(path, encoder.encode(waveform).cpu().numpy().astype(np.float16))
+    return {"clip": clip, "mel": mel, FILES: [f"{clip}.crops.npy", f"{clip}.npz", mel]}
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -18,11 +18,10 @@ from latentsync.hub.tensors import sha256_file
 from latentsync.types import MODEL_FPS, WINDOW_FRAMES, InputError
 
 STAGES = (OPEN, "probe", "resample", "cuts", "segments", "track", "sync", "quality", "features")
-REVISIONS = {OPEN: 1, "probe": 1, "resample": 1, "cuts": 1, "track": 1, "sync": 1, "quality": 1, "features": 1}
+REVISIONS = {OPEN: 1, "probe": 1, "resample": 1, "cuts": 1, "track": 1, "sync": 1, "quality": 1, "features": 2}
 """Stages with results on disk; the number is counted up where a stage's code changes them."""
 BUILT_ON = {"resample": "probe", "cuts": "resample", "track": "cuts", "sync": "track", "quality": "track",
             "features": "sync"}  # fmt: skip
-ENCODER = "encoder"  # the audio encoder's own fingerprint: its features hang on nothing else but the sound
 FINGERPRINT = 10  # hexadecimal digits in a folder's name
 SMALLEST_RESOLUTION = 32  # px
 FEWEST_SECONDS = 2 * WINDOW_FRAMES / MODEL_FPS  # a window and a reference from another moment
@@ -127,7 +126,7 @@ def fingerprints(settings: Settings) -> dict[str, str]:
     for stage, revision in REVISIONS.items():
         facts = json.dumps([found.get(BUILT_ON.get(stage, "")), stage, revision, options.get(stage)])
         found[stage] = hashlib.sha256(facts.encode()).hexdigest()[:FINGERPRINT]
-    return found | ({ENCODER: encoder[:FINGERPRINT]} if encoder else {})
+    return found
 
 
 def _weights(path: Path) -> str:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from latentsync.audio.features import AudioEncoder
 from latentsync.data.cached import FeatureCache
 from latentsync.data.crops import ClipCrops
+from latentsync.data.manifest import AUDIO, VISUAL
 from latentsync.data.pairs import PairBatch, PairRecipe, PairSampler, cut_clips
 from latentsync.data.representations import LandmarkBasis, Representation, RepresentationCache, representation
 from latentsync.data.unisync import unisync_clip
@@ -25,10 +26,8 @@ from latentsync.training.loop.task import Task
 from latentsync.training.sync.guard import StuckGuard
 from latentsync.training.sync.task import VALIDATION_SEED, SyncTask, kept, looked_over
 from latentsync.training.sync.validation import ValidationRecipe
-from latentsync.training.unet.data import read_clips
+from latentsync.training.unet.data import cache_folder, read_clips
 from latentsync.types import InputError
-
-VISUAL_CACHE, AUDIO_CACHE = "visual", "audio"  # folders within the cache
 
 
 class Sides(torch.nn.Module):
@@ -151,8 +150,8 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         unisync_clip,
         visual=network.visual,
         audio=network.audio,
-        represent=None if made_by is None else RepresentationCache(made_by, folder / VISUAL_CACHE),
-        encode=None if encoder is None else FeatureCache(encoder, folder / AUDIO_CACHE),
+        represent=None if made_by is None else RepresentationCache(made_by, folder / VISUAL.name),
+        encode=None if encoder is None else FeatureCache(encoder, folder / AUDIO.name),
         distance=pairs["negative_distance"],
         silence=pairs.pop("silence"),
     )
@@ -168,13 +167,3 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         ValidationRecipe(**config.validation),
         margin,
     )
-
-
-def cache_folder(config: DictConfig) -> Path:
-    """Where what is made of the clips is kept: beside the manifest, where the `extract` stage puts it, or the run's."""
-    if config.data.cache_folder:
-        return Path(config.data.cache_folder)
-    if config.data.manifest:
-        path = Path(config.data.manifest)
-        return (path if path.is_dir() else path.parent) / "features"
-    return Path(config.run_folder) / "cache"

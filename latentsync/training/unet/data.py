@@ -16,7 +16,7 @@ from latentsync.audio.features import ArrayWaveform, AudioEncoder
 from latentsync.data.augmentation import Look
 from latentsync.data.cached import FeatureCache, LatentCache
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
-from latentsync.data.manifest import read_manifest
+from latentsync.data.manifest import AUDIO, FEATURES, read_manifest
 from latentsync.data.sampling import group_of, sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
@@ -51,6 +51,17 @@ def _whole_clips(data: DictConfig) -> tuple[list[ClipCrops], list[ClipCrops], st
     training = load_folder(Path(data.crops), leave_out=frozenset([*data.leave_out, *unseen]))
     held_out = [load_clip(Path(data.crops), name) for name in unseen]
     return training, held_out, clips_hash([*training, *held_out])
+
+
+def cache_folder(config: DictConfig) -> Path:
+    """Where what is computed of the clips once is kept: beside the manifest, where other runs and `latentsync prepare`
+    put it too, else in the run's folder."""
+    if config.data.cache_folder:
+        return Path(config.data.cache_folder)
+    if config.data.manifest:
+        path = Path(config.data.manifest)
+        return (path if path.is_dir() else path.parent) / FEATURES
+    return Path(config.run_folder) / "cache"
 
 
 def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
@@ -135,11 +146,11 @@ class Cutter:
         return TokenSound(caches.features(clip.waveform), caches.around)
 
     def _caches(self) -> _Caches:
-        folder = Path(self.config.data.cache_folder or Path(self.config.run_folder) / "cache")
+        folder = cache_folder(self.config)
         latents = None
         if self.config.data.cache_latents:
             latents = LatentCache(self.vae, self.mask, folder / "latents")
-        features = None if self.learns else FeatureCache(self.encoder, folder / "audio")
+        features = None if self.learns else FeatureCache(self.encoder, folder / AUDIO.name)
         return _Caches(latents, features, self.encoder.stream(ArrayWaveform(np.zeros(AUDIO_SAMPLE_RATE))).window)
 
 
