@@ -1,8 +1,9 @@
 """How well a small StableSyncNet learns: held-out drawn speakers, held-out GRID sentences, batches, offsets.
 
-Every run sees the same number of windows (minutes on two cores), so a larger batch makes fewer updates; its learning
-rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs. Runs again where it
-stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how long it takes.
+Every run but the long one sees the same number of windows (minutes on two cores), so a larger batch makes fewer
+updates; its learning rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs.
+Runs again where it stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how
+long it takes.
 """
 
 from __future__ import annotations
@@ -60,16 +61,18 @@ class Run:
     batch: int = BATCH
     offsets: bool = False  # the sound of each training clip is moved by its own amount
     crossed: bool = True  # pairs in fours, which share windows
+    times: int = 1  # the windows of the others
 
     def pairs(self, pairs: int) -> int:
-        """So many that a run of `pairs` crossed pairs looks at as many windows."""
-        return pairs if self.crossed else pairs // 2
+        """So many that it looks at `times` the windows of a run of `pairs` crossed pairs."""
+        return self.times * (pairs if self.crossed else pairs // 2)
 
 
 RUNS = {
     "batch_64": Run("batch 64", batch=64),
     "batch_256": Run("batch 256"),
     "batch_1024": Run("batch 1024", batch=1024),
+    "long": Run("batch 64, four times the windows", batch=64, times=4),
     "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
     "grid": Run("batch 256, GRID s1", data="grid"),
     "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
@@ -205,10 +208,11 @@ def dry_run(material: Material, arguments: argparse.Namespace) -> str:
     each = seconds_a_pair(material)
     minutes = each * arguments.pairs / 60
     left = [name for name in arguments.only if not (run_folder(name, material, arguments.pairs) / EXPORT).exists()]
+    whole = minutes * sum(RUNS[name].times for name in left)
     fit = int(MOST_MINUTES * 60 / each) // BATCH * BATCH
     return (
-        f"{1 / each:.0f} pairs a second: {minutes:.1f} minutes a run of {arguments.pairs} pairs and {VALIDATIONS} "
-        f"validations; {len(left)} runs to do ({', '.join(left) or 'none'}), {minutes * len(left):.0f} minutes; "
+        f"{1 / each:.0f} pairs a second: {minutes:.1f} minutes for {arguments.pairs} pairs, beside {VALIDATIONS} "
+        f"validations of each run; {len(left)} runs to do ({', '.join(left) or 'none'}), {whole:.0f} minutes; "
         f"--pairs {fit} would take {MOST_MINUTES:.0f} minutes a run"
     )
 
