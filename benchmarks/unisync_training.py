@@ -256,7 +256,8 @@ class RunCritic(VectorCritic):
         """See VectorCritic."""
         clip = self.clips[talk.name]
         if self._represent is None:
-            return self._vectors.seen(self._material.small(clip, self._vectors.network.visual.size).crops)
+            small = self._material.small(clip, self._vectors.network.visual.size)
+            return self._vectors.seen(np.asarray(small.crops))
         return self._vectors.seen(self._represent(clip))
 
     def heard(self, talk: Talk) -> np.ndarray:

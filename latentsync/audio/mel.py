@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sized
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ def syncnet_mel(waveform: np.ndarray) -> torch.Tensor:
     return syncnet_columns(waveform, 0, syncnet_length(waveform))
 
 
-def syncnet_length(waveform: np.ndarray) -> int:
+def syncnet_length(waveform: Sized) -> int:
     """How many columns `syncnet_mel` has."""
     return 1 + len(waveform) // SYNCNET_HOP
 

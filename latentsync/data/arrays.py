@@ -1,25 +1,107 @@
-"""Arrays that stay on disk until they are indexed."""
+"""Arrays and tensors that stay on disk: a training may have more clips than memory holds, or files that can be open."""
 
 from __future__ import annotations
 
 import math
+import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+NPY = ".npy"
+LOCAL_HEADER = 30  # bytes of a zip member's own header; the lengths of its name and of its extra field stand at 26
 
 
-def mapped(path: Path) -> np.ndarray:
-    """The array of an `.npy` file, left on disk. Unlike with numpy's own memory map no file stays open: a process may
-    have only so many, and a training has thousands of clips."""
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file: read where it is indexed, nothing is held and no file stays open."""
+
+    path: Path
+    start: int  # byte of its first number
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Any = "C"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        mapped = np.memmap(self.path, self.dtype, "r", self.start, self.shape, self.order) if self.size else self._none
+        return np.array(mapped[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return math.prod(self.shape)
+
+    @property
+    def _none(self) -> np.ndarray:
+        return np.zeros(self.shape, self.dtype)
+
+
+Array = np.ndarray | StoredArray
+"""In memory, or read where it is indexed."""
+
+
+def stored_array(path: Path) -> StoredArray:
+    """The array of an `.npy` file. ValueError where it is none, or cut off; OSError."""
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, columns_first, dtype = read(file)
-        start = file.tell()
-    end = start + math.prod(shape) * dtype.itemsize
-    if path.stat().st_size < end:
+        return _at(path, file)
+
+
+def stored_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz` file by name; compressed ones are read. ValueError, OSError, BadZipFile as above."""
+    found: dict[str, Array] = {}
+    with ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(NPY)
+            if member.compress_type == ZIP_STORED:
+                file.seek(member.header_offset + 26)
+                file.seek(member.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", file.read(4))))
+                found[name] = _at(path, file)
+            else:
+                with np.load(path) as arrays:
+                    found[name] = arrays[name]
+    return found
+
+
+def _at(path: Path, file: IO[bytes]) -> StoredArray:
+    """The array in the `.npy` format from where `file` stands."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, columns_first, dtype = read(file)
+    found = StoredArray(path, file.tell(), shape, dtype, "F" if columns_first else "C")
+    if dtype.hasobject:
+        raise ValueError(f"{path.name} holds objects, not numbers")
+    if path.stat().st_size < found.start + found.size * dtype.itemsize:
         raise ValueError(f"{path.name} is cut off")
-    array = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()[start:].view(dtype)
-    array.flags.writeable = False
-    return array.reshape(shape, order="F" if columns_first else "C")
+    return found
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a safetensors file, as `StoredArray`."""
+
+    path: Path
+    name: str
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return load_file(self.path)[self.name][index].clone()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths."""
+        with safe_open(self.path, "pt") as file:
+            return tuple(file.get_slice(self.name).get_shape())

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentsync.audio.features import AudioEncoder
+from latentsync.data.arrays import Array, StoredTensor
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import pixels
@@ -27,11 +28,17 @@ from latentsync.types import InputError
 
 Tensors = dict[str, torch.Tensor]
 ENCODED_AT_ONCE = 16  # frames
+ROWS = "rows"  # of features, in their file
 
 
 def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Tensors:
     """What `make` makes of `contents`, from `folder` where it has been made before; memory-mapped."""
-    path = place(folder, contents)
+    return load_file(kept(folder, contents, make))
+
+
+def kept(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Path:
+    """The file in `folder` with what `make` makes of `contents`; made where it is not there. InputError on no room."""
+    path = _place(folder, contents)
     if not path.exists():
         made, partial = make(), path.with_name(f".{os.getpid()}-{path.name}")
         try:
@@ -42,11 +49,10 @@ def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors])
             raise InputError(
                 f"the cache '{folder}' cannot be written ({error}): make room, or set data.cache_folder"
             ) from error
-    return load_file(path)
+    return path
 
 
-def place(folder: Path, contents: Sequence[bytes]) -> Path:
-    """The file in which `cached` keeps what it makes of `contents`."""
+def _place(folder: Path, contents: Sequence[bytes]) -> Path:
     digest = hashlib.blake2b(digest_size=16)
     for content in contents:
         digest.update(hashlib.blake2b(content).digest())
@@ -74,17 +80,17 @@ class LatentCache:
         self.vae, self.mask, self.folder = vae, mask, folder
         self.network = module_digest(vae)
 
-    def __call__(self, clip: ClipCrops, look: Look | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, clip: ClipCrops, look: Look | None = None) -> tuple[StoredTensor, StoredTensor]:
         """latents, masked: (4, f, h, w) float16, scaled; of the clip with another look where one is given."""
         contents = [self.network, self.mask.numpy().tobytes(), clip.picture_contents]
         if look is not None:
             contents.append(look.contents)
-        found = cached(self.folder, contents, lambda: self._make(clip.crops, look))
-        return found["latents"], found["masked"]
+        path = kept(self.folder, contents, lambda: self._make(np.asarray(clip.crops), look))
+        return StoredTensor(path, "latents"), StoredTensor(path, "masked")
 
     def _make(self, crops: np.ndarray, look: Look | None) -> Tensors:
         with torch.autocast(self.vae.device.type, torch.bfloat16):
-            latents, masked = encoded(self.vae, look(np.asarray(crops)) if look else crops, self._whole_and_hidden)
+            latents, masked = encoded(self.vae, look(crops) if look else crops, self._whole_and_hidden)
         return {"latents": latents.half().contiguous(), "masked": masked.half().contiguous()}
 
     def _whole_and_hidden(self, images: torch.Tensor) -> torch.Tensor:
@@ -99,14 +105,15 @@ class FeatureCache:
         self.encoder, self.folder = encoder, folder
         self.network = module_digest(encoder)
 
-    def __call__(self, waveform: np.ndarray) -> torch.Tensor:
+    def __call__(self, waveform: Array) -> torch.Tensor:
         """waveform: (samples,) at 16 kHz -> (steps, levels, width) float16, 50 a second."""
-        contents = self._contents(waveform)
-        return cached(self.folder, contents, lambda: {"rows": self.encoder.encode(waveform).half().cpu()})["rows"]
+        return self.stored(waveform)[:]
 
-    def place(self, waveform: np.ndarray) -> Path:
-        """The file that keeps the rows of `waveform`."""
-        return place(self.folder, self._contents(waveform))
+    def stored(self, waveform: Array) -> StoredTensor:
+        """The same, left on disk."""
+        samples = np.asarray(waveform)
+        path = kept(self.folder, [self.network, samples.tobytes()], lambda: {ROWS: self._rows(samples)})
+        return StoredTensor(path, ROWS)
 
-    def _contents(self, waveform: np.ndarray) -> list[bytes]:
-        return [self.network, np.ascontiguousarray(waveform).tobytes()]
+    def _rows(self, samples: np.ndarray) -> torch.Tensor:
+        return self.encoder.encode(samples).half().cpu().contiguous()

@@ -1,6 +1,6 @@
-"""Aligned face crops of one clip on disk, and the list of them that a training run reads.
+"""Aligned face crops of one clip on disk, and the list of them that a training run reads. All of it stays there.
 
-A clip is two files: `NAME.crops.npy`, uint8 `(f, r, r, 3)` RGB, read by memory map, and `NAME.npz` with
+A clip is two files: `NAME.crops.npy`, uint8 `(f, r, r, 3)` RGB, and `NAME.npz`, not compressed, with
 `lm` `(f, 478, 2)` landmarks in pixels of the source frame, `times` `(f,)` seconds, `wav` `(samples,)` 16 kHz mono.
 """
 
@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from latentsync.data.arrays import mapped
+from latentsync.data.arrays import Array, stored_array, stored_arrays
 from latentsync.data.sound import SyncSound
 from latentsync.types import InputError
 
@@ -28,10 +28,10 @@ class ClipCrops:
     """One clip, ready for training."""
 
     name: str
-    crops: np.ndarray  # (f, r, r, 3) uint8 RGB, memory-mapped
-    landmarks: np.ndarray  # (f, 478, 2) float32 pixels of the source frame; NaN where there is no face
+    crops: Array  # (f, r, r, 3) uint8 RGB
+    landmarks: Array  # (f, 478, 2) float32 pixels of the source frame; NaN where there is no face
     times: np.ndarray  # (f,) seconds
-    waveform: np.ndarray  # (samples,) float32, 16 kHz
+    waveform: Array  # (samples,) float32, 16 kHz
     speaker: str = ""  # who speaks; "" where that is not known
     prepared: Prepared | None = None
 
@@ -41,7 +41,7 @@ class ClipCrops:
     @property
     def usable(self) -> np.ndarray:
         """(f,) bool: frames that have a face."""
-        return ~np.isnan(self.landmarks[:, 0, 0])
+        return ~np.isnan(self.landmarks[:, 0, 0])  # all of it is read: keep what you need again
 
     @property
     def sync_sound(self) -> SyncSound:
@@ -53,33 +53,32 @@ class ClipCrops:
     def picture_contents(self) -> bytes:
         """What tells the crops from any others: all their bytes where no preparation has named them."""
         known = self.prepared
-        return known.name if known is not None and known.crops is self.crops else self.crops.tobytes()
+        return known.name if known is not None and known.crops is self.crops else np.asarray(self.crops).tobytes()
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What `latentsync prepare` knows of a clip, as long as the clip holds these very arrays."""
 
-    crops: np.ndarray
+    crops: Array
     name: bytes  # of the crops, by their content
-    waveform: np.ndarray
+    waveform: Array
     mel: Path  # see SyncSound
 
 
 def load_clip(folder: Path, name: str) -> ClipCrops:
-    """Open the clip `name` of `folder`; the pictures stay on disk until they are indexed.
+    """Open the clip `name` of `folder`; what is indexed is read.
 
     InputError where a file of it is missing or damaged.
     """
     try:
-        with np.load(folder / f"{name}.npz") as arrays:
-            landmarks, times, waveform = arrays["lm"][..., :2], arrays["times"], arrays["wav"]
-        crops = mapped(folder / f"{name}.crops.npy")
+        table, crops = stored_arrays(folder / f"{name}.npz"), stored_array(folder / f"{name}.crops.npy")
+        landmarks, times, waveform = table["lm"], np.asarray(table["times"]), table["wav"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(
             f"the prepared clip '{folder / name}' cannot be read ({error}): prepare its video again, or leave it out"
         ) from error
-    return ClipCrops(name, crops, landmarks, times, waveform.astype(np.float32))
+    return ClipCrops(name, crops, landmarks, times, waveform)
 
 
 Named = TypeVar("Named")

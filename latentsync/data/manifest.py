@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from latentsync.data.arrays import mapped
+from latentsync.data.arrays import stored_array
 from latentsync.data.crops import ClipCrops, Prepared, load_clip, load_readable
 from latentsync.media.outputs import PrivateFile
 from latentsync.types import InputError
@@ -65,7 +65,7 @@ class Manifest:
         return hashlib.sha256("\n".join(map(_line, self.entries)).encode()).hexdigest()
 
     def clips(self, split: str) -> list[ClipCrops]:
-        """Every clip of `split` ("train" or "validation"), crops left on disk; see `load_readable`. InputError where
+        """Every clip of `split` ("train" or "validation"); see `load_readable`. InputError where
         there is none, or where files are gone."""
         entries = [entry for entry in self.entries if entry.split == split]
         if not entries:
@@ -78,7 +78,7 @@ class Manifest:
         return load_readable(entries, self.clip)
 
     def clip(self, entry: ManifestEntry) -> ClipCrops:
-        """One clip; its crops stay on disk until they are indexed."""
+        """One clip."""
         place = self.path.parent / entry.clip
         clip = replace(load_clip(place.parent, place.name), name=entry.name, speaker=entry.speaker)
         return replace(clip, prepared=Prepared(clip.crops, place.name.encode(), clip.waveform, self._mel(entry)))
@@ -86,7 +86,7 @@ class Manifest:
     def _mel(self, entry: ManifestEntry) -> Path:
         path = self.path.parent / entry.mel
         try:
-            mapped(path)
+            stored_array(path)
         except (OSError, ValueError) as error:
             raise InputError(f"'{entry.mel}' of {self.path} cannot be read ({error}): remove it and {AGAIN}") from error
         return path

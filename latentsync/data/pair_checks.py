@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from latentsync.audio.mel import syncnet_columns, syncnet_length
+from latentsync.audio.mel import syncnet_mel
 from latentsync.audio.windows import syncnet_start
+from latentsync.data.arrays import Array
 from latentsync.data.crops import ClipCrops
 from latentsync.faces.alignment import Aligner, anchor_points, crop_size
 from latentsync.faces.lips import OUTER_LIP, face_height, lip_gap
@@ -95,7 +96,7 @@ def check_clips(clips: Sequence[ClipCrops]) -> DataReport:
     return DataReport(len(clips), len(chosen), {f: names for f, names in faults.items() if names}, agreement, lag)
 
 
-def _doubles(clips: Sequence[ClipCrops], part: Callable[[ClipCrops], np.ndarray]) -> list[str]:
+def _doubles(clips: Sequence[ClipCrops], part: Callable[[ClipCrops], Array]) -> list[str]:
     """Names of the clips whose part is bit for bit another's."""
     digests = [hashlib.blake2b(np.ascontiguousarray(part(clip)).tobytes()).digest() for clip in clips]
     counts = Counter(digests)
@@ -161,8 +162,8 @@ def _agreement(clip: ClipCrops) -> np.ndarray | None:
     """(2 * MOST_LAG + 1,) correlation of lip gap and loudness, by the frames that the sound is later."""
     if len(clip) < LEAST_FRAMES or len(clip.waveform) == 0:
         return None
-    gaps = np.array([lip_gap(points) if face_height(points) > 0 else np.nan for points in clip.landmarks])
-    loudness = syncnet_columns(clip.waveform, 0, syncnet_length(clip.waveform)).mean(dim=0).numpy()
+    gaps = np.array([lip_gap(points) if face_height(points) > 0 else np.nan for points in np.asarray(clip.landmarks)])
+    loudness = syncnet_mel(np.asarray(clip.waveform)).mean(dim=0).numpy()
     heard = loudness[np.minimum([syncnet_start(time) for time in clip.times], len(loudness) - 1)]
     curve = []
     for lag in range(-MOST_LAG, MOST_LAG + 1):

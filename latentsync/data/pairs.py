@@ -14,8 +14,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from latentsync.audio.mel import syncnet_length
 from latentsync.audio.windows import SYNCNET_COLUMNS, syncnet_start
+from latentsync.data.arrays import Array, StoredTensor
 from latentsync.data.augmentation import Look
-from latentsync.data.cached import cached, encoded, module_digest
+from latentsync.data.cached import encoded, kept, module_digest
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import clip_weights, pixels, sample_generator
 from latentsync.data.sound import SyncSound
@@ -25,6 +26,7 @@ from latentsync.types import MODEL_FPS, InputError
 
 NAMED_REASONS = 3  # of skipped clips, in a message
 CROSSED = 4  # pairs of two moments
+HALVES = "halves"  # latents, in their file
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class PairClip(Generic[Looked]):
 
     name: str
     speaker: str  # "" where it is not known
-    pictures: np.ndarray  # (f, ...) what is looked at, or what that is made of
+    pictures: Array | StoredTensor  # (f, ...) what is looked at, or what that is made of
     sound: SyncSound
     columns: np.ndarray  # (f,) column of the mel (or row of the features) at each frame
     starts: np.ndarray  # (windows,) first frames of whole windows: faces throughout, 25 frames a second, with sound
@@ -98,7 +100,8 @@ class SyncClip(PairClip[VisualInput]):
         """(f*c, h, w): the window from frame `start` on, with another look where one is given."""
         taken = self.pictures[start : start + wanted.frames]
         if wanted.space == "latent":
-            return rearrange(torch.from_numpy(taken.astype(np.float32)), "f c h w -> (f c) h w")
+            return rearrange(torch.as_tensor(taken).float(), "f c h w -> (f c) h w")
+        assert isinstance(taken, np.ndarray)
         return lower_half(pixels(look(taken) if look else taken)[None], wanted)[0]
 
     def mel(self, start: int) -> torch.Tensor:
@@ -178,7 +181,7 @@ def sync_clips(
     clips: Iterable[ClipCrops],
     wanted: VisualInput,
     distance: int,
-    encode: Callable[[ClipCrops], np.ndarray] | None = None,
+    encode: Callable[[ClipCrops], StoredTensor] | None = None,
 ) -> tuple[list[SyncClip], list[str]]:
     """`cut_clips` for StableSyncNet.
 
@@ -312,8 +315,8 @@ class HalfLatents:
         self.vae, self.wanted, self.folder = vae, wanted, folder
         self.network = module_digest(vae)
 
-    def __call__(self, clip: ClipCrops) -> np.ndarray:
-        """(f, 4, size / 2, size) float16, memory-mapped. InputError when the crops are of another size."""
+    def __call__(self, clip: ClipCrops) -> StoredTensor:
+        """(f, 4, size / 2, size) float16. InputError when the crops are of another size."""
         side = self.wanted.size * autoencoder.scale(self.vae)
         if clip.crops.shape[1] != side:
             raise InputError(
@@ -321,10 +324,10 @@ class HalfLatents:
                 f"{side} px: prepare the clips at that size, or change input.size"
             )
         contents = [self.network, clip.picture_contents]
-        return cached(self.folder, contents, lambda: self._make(clip.crops))["halves"].numpy()
+        return StoredTensor(kept(self.folder, contents, lambda: self._make(np.asarray(clip.crops))), HALVES)
 
     def _make(self, crops: np.ndarray) -> dict[str, torch.Tensor]:
         whole = encoded(self.vae, crops, lambda images: images)[0]
         assert whole.isfinite().all()
         halves = rearrange(whole[:, :, self.wanted.size // 2 :], "c f h w -> f c h w")
-        return {"halves": halves.half().contiguous()}
+        return {HALVES: halves.half().contiguous()}

@@ -104,7 +104,7 @@ class TrackedLandmarks:
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, 956) float32, x and y of each point, 0 = the crop's middle, 1 = its side."""
-        return np.nan_to_num(crop_landmarks(clip.landmarks) - 0.5).reshape(len(clip), -1)
+        return np.nan_to_num(crop_landmarks(np.asarray(clip.landmarks)) - 0.5).reshape(len(clip), -1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class DrawnRegions:
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, size, size) uint8."""
-        return np.stack([draw_regions(shares, self.size) for shares in crop_landmarks(clip.landmarks)])
+        return np.stack([draw_regions(shares, self.size) for shares in crop_landmarks(np.asarray(clip.landmarks))])
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Blendshapes:
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, 58) float32; between frames in which it finds a face the others are interpolated."""
-        found = [self._faces(crop) for crop in clip.crops]
+        found = [self._faces(crop) for crop in np.asarray(clip.crops)]
         seen = [number for number, row in enumerate(found) if row is not None]
         if not seen:
             raise InputError(f"{clip.name}: the face landmarker finds no face in the crops: leave the clip out")
@@ -230,13 +230,13 @@ class LandmarkBasis:
 
     def make(self, clip: ClipCrops) -> np.ndarray:
         """(f, 56) float32: coefficients about unit size, then turn (radians), log of the size, x and y over it."""
-        rows = np.concatenate([_about_mean(clip) @ self.components.T, _places(clip.landmarks)], axis=1)
+        rows = np.concatenate([_about_mean(clip) @ self.components.T, _places(np.asarray(clip.landmarks))], axis=1)
         return np.nan_to_num(rows).astype(np.float32)
 
 
 def _about_mean(clip: ClipCrops) -> np.ndarray:
     """(f, 956) landmarks in the crop less the clip's mean; nan without a face."""
-    shares = crop_landmarks(clip.landmarks).reshape(len(clip), -1).astype(np.float64)
+    shares = crop_landmarks(np.asarray(clip.landmarks)).reshape(len(clip), -1).astype(np.float64)
     return shares - shares[clip.usable].mean(axis=0)
 
 

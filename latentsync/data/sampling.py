@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from latentsync.data.arrays import StoredTensor
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
 from latentsync.types import InputError
@@ -80,7 +81,7 @@ def draw_moments(starts: np.ndarray, rng: np.random.Generator) -> tuple[int, int
     return start, int(rng.choice(far)) if len(far) else int(starts[distances.argmax()])
 
 
-def alike_moment(masked: torch.Tensor, starts: np.ndarray, start: int, rng: np.random.Generator) -> int:
+def alike_moment(masked: torch.Tensor | StoredTensor, starts: np.ndarray, start: int, rng: np.random.Generator) -> int:
     """First frame of another moment with surroundings of the mouth like those at `start`, so that the pose is alike.
 
     masked: (c, f, h, w) latents of the clip with the mouth hidden; starts: (n,) first frames to choose from
@@ -89,7 +90,8 @@ def alike_moment(masked: torch.Tensor, starts: np.ndarray, start: int, rng: np.r
     if not len(elsewhere):
         return start
     tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
-    difference = (masked[:, tried].float() - masked[:, [start]].float()).square().mean(dim=(0, 2, 3))
+    looked_at = masked[:, [*tried, start]].float()
+    difference = (looked_at[:, :-1] - looked_at[:, -1:]).square().mean(dim=(0, 2, 3))
     return int(tried[int(difference.argmin())])
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from latentsync.audio.features import ArrayWaveform
 from latentsync.audio.mel import LogMel, syncnet_columns, syncnet_length
-from latentsync.data.arrays import mapped
+from latentsync.data.arrays import Array, stored_array
 from latentsync.data.augmentation import SILENT_COLUMN, Voice
 
 EDGE = 2  # columns beyond either end that still reach into the sound
@@ -21,8 +21,8 @@ AS_RECORDED = Voice()
 class ClipSound:
     """Log-mel of a clip, computed once."""
 
-    def __init__(self, waveform: np.ndarray) -> None:
-        source = LogMel(ArrayWaveform(waveform))
+    def __init__(self, waveform: Array) -> None:
+        source = LogMel(ArrayWaveform(np.asarray(waveform)))
         self.mel = source.read(-EDGE, source.columns + EDGE)  # (80, EDGE + columns + EDGE)
 
     def columns(self, first: int, rows: int, margin: int, voice: Voice = AS_RECORDED) -> torch.Tensor:
@@ -40,11 +40,11 @@ class ClipSound:
 class SyncSound:
     """What sync networks hear of a clip: read where it was prepared, else computed for each window."""
 
-    waveform: np.ndarray  # (samples,) float32, 16 kHz
+    waveform: Array  # (samples,) float32, 16 kHz
     mel: Path | None = None  # .npy file of its `audio.mel.syncnet_mel`, (80, columns) float32
 
     def columns(self, first: int, count: int) -> torch.Tensor:
         """(80, count): the columns of `syncnet_mel` from `first` on, which may be outside the clip."""
         if self.mel is None or first < 0 or first + count > syncnet_length(self.waveform):
-            return syncnet_columns(self.waveform, first, count)
-        return torch.from_numpy(mapped(self.mel)[:, first : first + count].copy())
+            return syncnet_columns(np.asarray(self.waveform), first, count)
+        return torch.from_numpy(stored_array(self.mel)[:, first : first + count])

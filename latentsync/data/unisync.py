@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from latentsync.audio.mel import syncnet_columns, syncnet_length
 from latentsync.audio.windows import centre_step, syncnet_start
+from latentsync.data.arrays import Array
 from latentsync.data.crops import ClipCrops
 from latentsync.data.pairs import Change, PairClip, pair_starts
 from latentsync.data.sampling import pixels
@@ -24,7 +25,7 @@ WINDOW_SAMPLES = round(FRAMES / MODEL_FPS * AUDIO_SAMPLE_RATE)  # 0.2 s
 BATCH = 64  # windows at once
 LEAST_DISTANCE = 2  # frames; sound moved by one frame still fits
 
-Represent = Callable[[ClipCrops], np.ndarray]
+Represent = Callable[[ClipCrops], Array]
 """clip -> (f, ...) what is looked at: crops (f, r, r, 3) uint8, regions (f, s, s) uint8, or numbers (f, n) float32"""
 Encode = Callable[[np.ndarray], torch.Tensor]
 """waveform (samples,) -> rows (steps, levels, width) at 50 a second"""
@@ -38,7 +39,9 @@ class UniSyncClip(PairClip[Visual]):
 
     def images(self, start: int, wanted: Visual, look: Change | None) -> torch.Tensor:
         """What `UniSync.see` takes of the window from frame `start` on, without the batch."""
-        return visual_window(self.pictures[start : start + FRAMES], wanted, look)
+        taken = self.pictures[start : start + FRAMES]
+        assert isinstance(taken, np.ndarray)
+        return visual_window(taken, wanted, look)
 
     def mel(self, start: int) -> torch.Tensor:
         """What `UniSync.hear` takes of it: (1, 80, 16) mel, or (10, width) features."""
@@ -104,7 +107,7 @@ def unisync_clip(
     """
     shown = clip.crops if represent is None else represent(clip)
     check_shown(shown, visual, clip.name)
-    rows = NO_ROWS if encode is None else heard_rows(encode(clip.waveform), audio)
+    rows = NO_ROWS if encode is None else heard_rows(encode(np.asarray(clip.waveform)), audio)
     at = syncnet_start if encode is None else centre_step
     columns = np.array([at(time) for time in clip.times])
     length, span = (syncnet_length(clip.waveform), MEL_COLUMNS) if encode is None else (len(rows), FEATURE_ROWS)
@@ -118,12 +121,12 @@ def unisync_clip(
     return UniSyncClip(clip.name, clip.speaker, shown, clip.sync_sound, columns, starts, silent, rows)
 
 
-def check_shown(shown: np.ndarray, visual: Visual, name: str) -> None:
+def check_shown(shown: Array, visual: Visual, name: str) -> None:
     """InputError where what is looked at is not what the network was built for."""
     if visual.pixels:
-        fits, told = shown.ndim == 4 and shown.shape[-1] == visual.width, "colours"
+        fits, told = len(shown.shape) == 4 and shown.shape[-1] == visual.width, "colours"
     elif visual.kind == "parsing":
-        fits = shown.shape[1:] == (visual.size, visual.size) and int(shown.max(initial=0)) < visual.width
+        fits = shown.shape[1:] == (visual.size, visual.size) and int(np.asarray(shown).max(initial=0)) < visual.width
         told = f"regions on {visual.size} x {visual.size} pixels"
     else:
         fits, told = shown.shape[1:] == (visual.width,), "numbers"

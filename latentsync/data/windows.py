@@ -26,6 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from latentsync.audio.features import PUBLISHED_WINDOW, local_stream
 from latentsync.audio.mel_encoder import MARGIN
 from latentsync.audio.windows import SYNCNET_COLUMNS, audio_windows, centre_step, syncnet_start
+from latentsync.data.arrays import Array, StoredTensor
 from latentsync.data.augmentation import Look, Voice
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import alike_moment, clip_weights, draw_moments, sample_generator
@@ -60,7 +61,7 @@ class Sound(Protocol):
 class TokenSound:
     """Cached rows of a frozen encoder."""
 
-    def __init__(self, rows: torch.Tensor, window: tuple[int, int] = PUBLISHED_WINDOW) -> None:
+    def __init__(self, rows: torch.Tensor | StoredTensor, window: tuple[int, int] = PUBLISHED_WINDOW) -> None:
         """rows: (steps, levels, width) at 50 Hz; window: rows before and after a frame's own."""
         self.rows, self.around = rows, window
 
@@ -73,7 +74,7 @@ class TokenSound:
 class MelSound:
     """Log-mel around the window, for an encoder that is trained along."""
 
-    def __init__(self, waveform: np.ndarray, changed_voices: float) -> None:
+    def __init__(self, waveform: Array, changed_voices: float) -> None:
         self.waveform, self.changed_voices = waveform, changed_voices
 
     @cached_property
@@ -97,8 +98,8 @@ class WindowClip:
     starts: np.ndarray  # (n,) first frames of windows with a face throughout
     sound: Sound
     look: Look | None = None  # given to every picture
-    latents: torch.Tensor | None = None  # (c, f, h, w) cached, of the pictures with that look
-    masked: torch.Tensor | None = None  # (c, f, h, w) with the mouth hidden
+    latents: StoredTensor | None = None  # (c, f, h, w) cached, of the pictures with that look
+    masked: StoredTensor | None = None  # (c, f, h, w) with the mouth hidden
 
     @property
     def name(self) -> str:
@@ -112,7 +113,7 @@ class WindowClip:
 
     def pictures(self, start: int, frames: int) -> torch.Tensor:
         """(f, 3, r, r) uint8 from frame `start` on."""
-        taken = np.asarray(self.clip.crops[start : start + frames])
+        taken = self.clip.crops[start : start + frames]
         shown = self.look(taken) if self.look else taken
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(shown, -1, 1)))
 

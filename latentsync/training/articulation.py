@@ -45,7 +45,7 @@ class LipReadout(nn.Module):
 
 def clip_targets(clip: ClipCrops) -> np.ndarray:
     """(f, points * 2) float32: lip points less the clip's own mean shape, so that identity drops out."""
-    shapes = np.stack([lip_shape(points).ravel() for points in clip.landmarks])
+    shapes = np.stack([lip_shape(points).ravel() for points in np.asarray(clip.landmarks)])
     return (shapes - np.nanmean(shapes, axis=0)).astype(np.float32)
 
 

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from omegaconf import DictConfig
 
+from latentsync.data.arrays import Array
 from latentsync.data.crops import ClipCrops
 from latentsync.data.sampling import FrameSampler, pixels, sample_generator
 from latentsync.faces.masks import inpaint_mask
@@ -157,6 +158,6 @@ def measure_scaling(vae: AutoencoderKL, images: torch.Tensor) -> float:
     return float(1 / vae.encode(images).latent_dist.mode().std())  # type: ignore[union-attr]
 
 
-def _spread(crops: np.ndarray, count: int) -> np.ndarray:
+def _spread(crops: Array, count: int) -> np.ndarray:
     """`count` of the frames, evenly spread."""
     return crops[np.linspace(0, len(crops) - 1, count).astype(int)]

@@ -166,8 +166,7 @@ class SourceChain:
         features = None
         if self.settings.audio_encoder is not None:
             waveform, rows = aligned_sound(spoken, offset), rows_of(self.settings.audio_encoder, self.store.folder)
-            rows(waveform)
-            (features,) = self._names(rows.place(waveform))
+            (features,) = self._names(rows.stored(waveform).path)
             done[FILES].append(features)
         return {**done, "audio_features": features}
 

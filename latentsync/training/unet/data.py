@@ -65,7 +65,9 @@ def cache_folder(config: DictConfig) -> Path:
 
 
 def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
-    """The clip's first `frames` frames."""
+    """The clip's first `frames` frames; those of a longer clip are held in memory."""
+    if frames is None or len(clip) <= frames:
+        return clip
     return replace(clip, crops=clip.crops[:frames], landmarks=clip.landmarks[:frames], times=clip.times[:frames])
 
 
@@ -143,7 +145,7 @@ class Cutter:
     def _sound(self, clip: ClipCrops, recipe: WindowRecipe, caches: _Caches) -> Sound:
         if caches.features is None:
             return MelSound(clip.waveform, recipe.changed_voices)
-        return TokenSound(caches.features(clip.waveform), caches.around)
+        return TokenSound(caches.features.stored(clip.waveform), caches.around)
 
     def _caches(self) -> _Caches:
         folder = cache_folder(self.config)
