@@ -12,7 +12,6 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 NPY = ".npy"
 LOCAL_HEADER = 30  # bytes of a zip member's own header; the lengths of its name and of its extra field stand at 26
@@ -89,7 +88,7 @@ def _at(path: Path, file: IO[bytes]) -> StoredArray:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a safetensors file, as `StoredArray`."""
+    """One tensor of a safetensors file, as `StoredArray`; to be indexed by numbers and slices."""
 
     path: Path
     name: str
@@ -98,7 +97,8 @@ class StoredTensor:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        return load_file(self.path)[self.name][index].clone()
+        with safe_open(self.path, "pt") as file:
+            return file.get_slice(self.name)[index]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -90,7 +90,7 @@ def alike_moment(masked: torch.Tensor | StoredTensor, starts: np.ndarray, start:
     if not len(elsewhere):
         return start
     tried = rng.choice(elsewhere, min(CONTEXT_TRIES, len(elsewhere)), replace=False)
-    looked_at = masked[:, [*tried, start]].float()
+    looked_at = torch.stack([masked[:, int(frame)].float() for frame in (*tried, start)], dim=1)
     difference = (looked_at[:, :-1] - looked_at[:, -1:]).square().mean(dim=(0, 2, 3))
     return int(tried[int(difference.argmin())])
 
