@@ -72,7 +72,7 @@ RUNS = {
     "batch_64": Run("batch 64", batch=64),
     "batch_256": Run("batch 256"),
     "batch_1024": Run("batch 1024", batch=1024),
-    "long": Run("batch 64, four times the windows", batch=64, times=4),
+    "long": Run("batch 64, six times the windows", batch=64, times=6),
     "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
     "grid": Run("batch 256, GRID s1", data="grid"),
     "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
