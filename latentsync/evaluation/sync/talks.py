@@ -133,6 +133,6 @@ def prepared_talk(clip: ClipCrops) -> Talk:
         np.asarray(clip.landmarks, np.float32),
         clip.waveform[start : start + len(clip) * PICTURE_SAMPLES],
         pictures,
-        lambda resolution: iter(clip.crops),
+        lambda resolution: iter(np.asarray(clip.crops)),
         speaker=clip.speaker,
     )
