@@ -172,6 +172,8 @@ def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_pa
         "network.visual_encoder.in_channels=64",
         "network.visual_encoder.downsample_factors=[[1,2],2,2,1]",
     )
+    assert not (tmp_path / "lower_latents").exists()  # a dry run comes this far
+    made.prepare(torch.device("cpu"))
     batch = made.batch([0, 1])
     assert batch.images.shape == (2, 64, 4, 8) and made.resolution == 16
     assert made.losses(made.module, batch, 0)["sync"].isfinite()

@@ -101,6 +101,12 @@ class Manifest:
             )
 
 
+def features_folder(manifest: str | Path) -> Path:
+    """Where what is computed of a manifest's clips once is kept. manifest: its file, or its folder"""
+    path = Path(manifest)
+    return (path if path.is_dir() else path.parent) / FEATURES
+
+
 def write_manifest(path: Path, entries: Iterable[ManifestEntry], settings: Mapping[str, Any]) -> Manifest:
     """Write a manifest, whole or not at all. settings: what the clips were prepared with, as JSON takes it."""
     entries = tuple(entries)

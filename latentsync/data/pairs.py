@@ -96,11 +96,19 @@ class SyncClip(PairClip[VisualInput]):
     """A clip for StableSyncNet. pictures: (f, r, r, 3) uint8 RGB crops, or (f, 4, h, w) float16 latents of their lower
     halves; no window counts as silent, as in its published training."""
 
+    source: ClipCrops | None = None
+
+    def encoded(self, encode: HalfLatents) -> SyncClip:
+        """The clip with latents for pictures."""
+        assert self.source is not None
+        return replace(self, pictures=encode(self.source))
+
     def images(self, start: int, wanted: VisualInput, look: Change | None) -> torch.Tensor:
         """(f*c, h, w): the window from frame `start` on, with another look where one is given."""
         taken = self.pictures[start : start + wanted.frames]
         if wanted.space == "latent":
-            return rearrange(torch.as_tensor(taken).float(), "f c h w -> (f c) h w")
+            assert isinstance(taken, torch.Tensor), "not encoded yet"
+            return rearrange(taken.float(), "f c h w -> (f c) h w")
         assert isinstance(taken, np.ndarray)
         return lower_half(pixels(look(taken) if look else taken)[None], wanted)[0]
 
@@ -116,7 +124,8 @@ def sync_clip(clip: ClipCrops, frames: int, distance: int) -> SyncClip:
     """
     columns = np.array([syncnet_start(time) for time in clip.times])
     starts = pair_starts(clip, frames, distance, columns + SYNCNET_COLUMNS <= syncnet_length(clip.waveform))
-    return SyncClip(clip.name, clip.speaker, clip.crops, clip.sync_sound, columns, starts, np.zeros(len(clip), bool))
+    silent = np.zeros(len(clip), bool)
+    return SyncClip(clip.name, clip.speaker, clip.crops, clip.sync_sound, columns, starts, silent, clip)
 
 
 def pair_starts(clip: ClipCrops, frames: int, distance: int, heard: np.ndarray) -> np.ndarray:
@@ -181,16 +190,17 @@ def sync_clips(
     clips: Iterable[ClipCrops],
     wanted: VisualInput,
     distance: int,
-    encode: Callable[[ClipCrops], StoredTensor] | None = None,
+    encode: HalfLatents | None = None,
 ) -> tuple[list[SyncClip], list[str]]:
     """`cut_clips` for StableSyncNet.
 
-    encode: makes the latents of a clip, for a network that looks at them
+    encode: what will make their latents, for a network that looks at them; nothing is encoded yet
     """
 
     def cut(clip: ClipCrops) -> SyncClip:
-        found = sync_clip(clip, wanted.frames, distance)
-        return replace(found, pictures=encode(clip)) if encode else found
+        if encode is not None:
+            encode.check(clip)
+        return sync_clip(clip, wanted.frames, distance)
 
     return cut_clips(clips, cut)
 
@@ -315,14 +325,18 @@ class HalfLatents:
         self.vae, self.wanted, self.folder = vae, wanted, folder
         self.network = module_digest(vae)
 
-    def __call__(self, clip: ClipCrops) -> StoredTensor:
-        """(f, 4, size / 2, size) float16. InputError when the crops are of another size."""
+    def check(self, clip: ClipCrops) -> None:
+        """InputError when the crops are of another size than the network looks at."""
         side = self.wanted.size * autoencoder.scale(self.vae)
         if clip.crops.shape[1] != side:
             raise InputError(
                 f"{clip.name} has crops of {clip.crops.shape[1]} px, and latents of size {self.wanted.size} need "
                 f"{side} px: prepare the clips at that size, or change input.size"
             )
+
+    def __call__(self, clip: ClipCrops) -> StoredTensor:
+        """(f, 4, size / 2, size) float16. InputError as `check`."""
+        self.check(clip)
         contents = [self.network, clip.picture_contents]
         return StoredTensor(kept(self.folder, contents, lambda: self._make(np.asarray(clip.crops))), HALVES)
 

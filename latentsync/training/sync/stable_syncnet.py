@@ -6,16 +6,18 @@ clip, binary cross-entropy of the cosine.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from latentsync.data.crops import ClipCrops
-from latentsync.data.manifest import read_manifest
-from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, sync_clips
+from latentsync.data.manifest import features_folder, read_manifest
+from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
 from latentsync.hub import Settings, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce, likely_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
@@ -38,10 +40,21 @@ class StableSyncNetTask(SyncTask[VisualInput]):
         guard: StuckGuard,
         validation: ValidationRecipe,
         resolution: int,
+        encode: HalfLatents | None,
     ) -> None:
-        """resolution: px, side of the crops."""
+        """resolution: px, side of the crops; encode: makes the latents that the network looks at, where it does."""
         super().__init__(network, training, held_out, guard, validation)
         self.resolution = network.input.size if network.input.space == "pixel" else resolution
+        self.encode = encode
+
+    def prepare(self, device: torch.device) -> None:
+        """Encode the clips of a network of latents, where that has not been done yet."""
+        if self.encode is None:
+            return
+        self.encode.vae.to(device)  # type: ignore[arg-type]
+        for sampler in (self.training, self.held_out):
+            clips = tqdm(sampler.clips, "encoding clips", leave=False, disable=not sys.stderr.isatty())
+            sampler.clips = [clip.encoded(self.encode) for clip in clips if isinstance(clip, SyncClip)]
 
     def losses(self, module: torch.nn.Module, batch: PairBatch, step: int) -> dict[str, torch.Tensor]:
         """BCE of the cosine, the mean over the batch. No sample's share depends on another's: parts add up exactly."""
@@ -123,11 +136,12 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         StuckGuard(report, config.run.batch, recipe.crossed),
         ValidationRecipe(**config.validation),
         training[0].crops.shape[1],
+        encode,
     )
 
 
 def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
     if looks_at.space == "pixel":
         return None
-    vae = load_vae(config.vae).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    return HalfLatents(vae, looks_at, Path(config.run_folder) / "latents")
+    folder = features_folder(config.manifest) if config.manifest else Path(config.run_folder)
+    return HalfLatents(load_vae(config.vae), looks_at, folder / "lower_latents")

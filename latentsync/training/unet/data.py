@@ -16,7 +16,7 @@ from latentsync.audio.features import ArrayWaveform, AudioEncoder
 from latentsync.data.augmentation import Look
 from latentsync.data.cached import FeatureCache, LatentCache
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
-from latentsync.data.manifest import AUDIO, FEATURES, read_manifest
+from latentsync.data.manifest import AUDIO, features_folder, read_manifest
 from latentsync.data.sampling import group_of, sample_generator
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
@@ -59,8 +59,7 @@ def cache_folder(config: DictConfig) -> Path:
     if config.data.cache_folder:
         return Path(config.data.cache_folder)
     if config.data.manifest:
-        path = Path(config.data.manifest)
-        return (path if path.is_dir() else path.parent) / FEATURES
+        return features_folder(config.data.manifest)
     return Path(config.run_folder) / "cache"
 
 
