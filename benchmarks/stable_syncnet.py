@@ -1,6 +1,6 @@
 """How well a small StableSyncNet learns: held-out drawn speakers, held-out GRID sentences, batches, offsets.
 
-Every run but the long one sees the same number of windows (minutes on two cores), so a larger batch makes fewer
+Every run but that of latents sees the same number of windows (minutes on two cores), so a larger batch makes fewer
 updates; its learning rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs.
 Runs again where it stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how
 long it takes.
@@ -35,7 +35,7 @@ from latentsync.training.sync.stable_syncnet import make_task
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 EXAMPLE = "python benchmarks/stable_syncnet.py --only batch_256 --identities 20 --pairs 5120"
-CONFIG = "stable_syncnet_small"
+CONFIG, LATENT_CONFIG = "stable_syncnet_small", "stable_syncnet_small_latent"
 BATCH, LEARNING_RATE, EMA = 256, 0.001, 0.98
 PART = 64  # pairs at once, in every run; the rest of a batch is accumulated
 TIMED = 3  # updates of PART pairs that a dry run takes the pace from
@@ -62,6 +62,7 @@ class Run:
     offsets: bool = False  # the sound of each training clip is moved by its own amount
     crossed: bool = True  # pairs in fours, which share windows
     times: int = 1  # the windows of the others
+    config: str = CONFIG
 
     def pairs(self, pairs: int) -> int:
         """So many that it looks at `times` the windows of a run of `pairs` crossed pairs."""
@@ -72,7 +73,7 @@ RUNS = {
     "batch_64": Run("batch 64", batch=64),
     "batch_256": Run("batch 256"),
     "batch_1024": Run("batch 1024", batch=1024),
-    "long": Run("batch 64, six times the windows", batch=64, times=6),
+    "latent": Run("batch 64, latents, nine times the windows", batch=64, times=9, config=LATENT_CONFIG),
     "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
     "grid": Run("batch 256, GRID s1", data="grid"),
     "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
@@ -82,14 +83,16 @@ RUNS = {
 
 @dataclass(frozen=True)
 class Material:
-    """Crops of drawn and recorded speakers, prepared once, in memory at the size that the network looks at."""
+    """Crops of drawn and recorded speakers, prepared once."""
 
     crops: Path
     identities: int
-    size: int  # px
 
-    def clips(self, data: str) -> tuple[list[ClipCrops], list[ClipCrops]]:
-        """Training and held-out clips: other speakers where they are drawn, other sentences of GRID's s1."""
+    def clips(self, data: str, size: int | None) -> tuple[list[ClipCrops], list[ClipCrops]]:
+        """Training and held-out clips: other speakers where they are drawn, other sentences of GRID's s1.
+
+        size: px that the network looks at, which they are held in memory at; None: as they are, on disk
+        """
         if data == "grid":
             kept = set(common.held_out())
             names = [[name for name in common.grid_stems() if (name in kept) == wanted] for wanted in (False, True)]
@@ -98,10 +101,11 @@ class Material:
             held = range(HELD_OUT_SHARE - 1, self.identities, HELD_OUT_SHARE)
             training = list(drawn(sorted(set(range(self.identities)) - set(held)), self.crops))
             held_out = list(drawn(held, self.crops))
-        return self._small(training), self._small(held_out)
+        return self._sized(training, size), self._sized(held_out, size)
 
-    def _small(self, videos: Sequence[Path]) -> list[ClipCrops]:
-        return [shrunk(clip, self.size) for clip in prepared(videos, self.crops, RESOLUTION)]
+    def _sized(self, videos: Sequence[Path], size: int | None) -> list[ClipCrops]:
+        clips = prepared(videos, self.crops, RESOLUTION)
+        return clips if size is None else [shrunk(clip, size) for clip in clips]
 
 
 def drawn(identities: Iterable[int], crops: Path) -> Iterator[Path]:
@@ -180,11 +184,17 @@ def train(name: str, material: Material, pairs: int) -> None:
     run, folder = RUNS[name], run_folder(name, material, pairs)
     if (folder / EXPORT).exists():
         return
-    training, held_out = material.clips(run.data)
+    config = load_config(run.config, overrides(run, pairs, folder))
+    training, held_out = material.clips(run.data, looked_at(config))
     if run.offsets:
         training = [moved(clip, number) for number, clip in enumerate(training)]
     print(f"{run.title}: {len(training)} clips, {len(held_out)} held out", flush=True)
-    train_on(load_config(CONFIG, overrides(run, pairs, folder)), training, held_out)
+    train_on(config, training, held_out)
+
+
+def looked_at(config: DictConfig) -> int | None:
+    """Side of the crops that the network looks at, px; None where it looks at their latents."""
+    return config.input.size if config.input.space == "pixel" else None
 
 
 def train_on(config: DictConfig, training: Sequence[ClipCrops], held_out: Sequence[ClipCrops]) -> None:
@@ -199,7 +209,7 @@ def seconds_a_pair(material: Material) -> float:
     with TemporaryDirectory(dir=common.WORK) as name:
         pairs = PART * (WARM_UP + TIMED)
         config = load_config(CONFIG, [*overrides(Run("", batch=PART), pairs, Path(name)), "run.validate_every=1000"])
-        train_on(config, *few.clips("drawn"))
+        train_on(config, *few.clips("drawn", looked_at(config)))
         return 1 / speeds(Path(name))["samples_per_second"]
 
 
@@ -285,9 +295,10 @@ def report(material: Material, pairs: int) -> None:
     found = {name: curves(folders[name], run) for name, run in RUNS.items() if (folders[name] / EXPORT).exists()}
     picture(found, common.RESULTS / "stable_syncnet.png")
     text = (
-        f"# StableSyncNet at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}`, {pairs} pairs "
-        f"a run; {material.identities} drawn speakers, every {HELD_OUT_SHARE}th held out, or GRID s1 without its "
-        f"held-out sentences\n\n{common.machine()}\n\n{common.table(HEADER, [row(run) for run in found.values()])}\n"
+        f"# StableSyncNet at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}` "
+        f"(`{LATENT_CONFIG}` for latents), {pairs} pairs a run; {material.identities} drawn speakers, every "
+        f"{HELD_OUT_SHARE}th held out, or GRID s1 without its held-out sentences\n\n{common.machine()}\n\n"
+        f"{common.table(HEADER, [row(run) for run in found.values()])}\n"
         "Right answers: cosine above 0.5 or not, over fixed held-out pairs, half of them from the same clip at least "
         "5 frames away. Offset found: within one frame of the truth.\n\n![curves](stable_syncnet.png)\n"
     )
@@ -297,7 +308,7 @@ def report(material: Material, pairs: int) -> None:
 def main() -> None:
     """Train what is missing; the tables are written after every run."""
     arguments = parse()
-    material = Material(arguments.crops, arguments.identities, load_config(CONFIG).input.size)
+    material = Material(arguments.crops, arguments.identities)
     if arguments.dry_run:
         print(dry_run(material, arguments))
         return

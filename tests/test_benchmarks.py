@@ -125,7 +125,7 @@ def test_the_sync_sweep_sees_the_same_windows_in_every_run(tmp_path: Path) -> No
     from latentsync.config import load_config
 
     for run in stable_syncnet.RUNS.values():
-        config = load_config(stable_syncnet.CONFIG, stable_syncnet.overrides(run, 98_304, tmp_path))
+        config = load_config(run.config, stable_syncnet.overrides(run, 98_304, tmp_path))
         options, windows_a_pair = config.run, 1 if config.pairs.crossed else 2
         assert options.steps * options.batch * windows_a_pair == run.times * 98_304
         assert options.batch // options.gradient_accumulation == stable_syncnet.PART
@@ -190,8 +190,8 @@ def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -
 
     monkeypatch.setattr(common, "WORK", tmp_path)
     monkeypatch.setattr(stable_syncnet, "seconds_a_pair", lambda material: 0.01)
-    material = stable_syncnet.Material(tmp_path, 20, 64)
+    material = stable_syncnet.Material(tmp_path, 20)
     (stable_syncnet.run_folder("batch_64", material, 6_000) / "export").mkdir(parents=True)
-    arguments = type("Given", (), {"pairs": 6_000, "only": ["batch_64", "grid", "long"]})
+    arguments = type("Given", (), {"pairs": 6_000, "only": ["batch_64", "grid", "latent"]})
     told = stable_syncnet.dry_run(material, arguments)
-    assert "1.0 minutes for 6000 pairs" in told and "2 runs to do (grid, long), 7 minutes" in told
+    assert "1.0 minutes for 6000 pairs" in told and "2 runs to do (grid, latent), 10 minutes" in told
