@@ -40,7 +40,7 @@ def small_set(tmp_path_factory) -> Path:
     dubs = {"late": [*right[:1] * LATE, *right[:-LATE]], "stained": stained, "short": right[:-SHORT]}
     for name, frames in dubs.items():
         (folder / "dubs" / name).mkdir(parents=True)
-        write_clip(folder / "dubs" / name / "0000.mp4", frames, waveform=made.wanted.waveform, crf=13)
+        write_clip(folder / "dubs" / name / "0000.mp4", frames, waveform=made.wanted.waveform, crf=1)
     return folder
 
 
