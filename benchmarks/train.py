@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -252,8 +253,15 @@ def measured(case: Case, variant: str, arguments: argparse.Namespace) -> dict[st
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     known = {"case": case.name, "variant": variant}
     if child.returncode:
-        return {**known, "failed": child.stderr.strip().splitlines()[-1][-200:]}
+        return {**known, "failed": last_words(child.returncode, child.stderr)}
     return {**known, **json.loads(child.stdout.splitlines()[-1])}
+
+
+def last_words(status: int, stderr: str) -> str:
+    """Why a process failed: the signal that ended it, or the last line it wrote."""
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name}"
+    return stderr.strip().splitlines()[-1][-200:]
 
 
 def row(found: dict[str, Any], plain: dict[str, Any]) -> list[str]:
