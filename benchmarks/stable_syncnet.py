@@ -74,8 +74,8 @@ RUNS = {
     "batch_256": Run("batch 256"),
     "batch_1024": Run("batch 1024", batch=1024),
     "latent": Run("batch 64, latents, nine times the windows", batch=64, times=9, config=LATENT_CONFIG),
-    "offsets": Run(f"batch 256, offsets of up to {MOST_OFFSET} frames not corrected", offsets=True),
-    "grid": Run("batch 256, GRID s1", data="grid"),
+    "offsets": Run(f"batch 64, offsets of up to {MOST_OFFSET} frames not corrected", batch=64, offsets=True),
+    "grid": Run("batch 64, GRID s1", data="grid", batch=64),
     "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
     "one_by_one_1024": Run("batch 1024, pairs drawn one by one, half as many", batch=1024, crossed=False),
 }
