@@ -159,6 +159,7 @@ def test_variants_of_a_step_are_held_against_the_plain_one(monkeypatch, tmp_path
     import train
 
     assert train.furthest([2.0, 1.1], [2.0, 1.0]) == pytest.approx(0.1)
+    assert train.last_words(-11, "50%") == "ended by SIGSEGV" and train.last_words(1, "a\nno memory\n") == "no memory"
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     plain = {"case": "a", "variant": "plain", "samples_per_second": 2.0, "data_share": 0.01, "memory_gib": 3.0}
     plain.update(batch=4, losses=[1.0, 0.5])
