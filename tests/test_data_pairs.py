@@ -15,6 +15,7 @@ from latentsync.audio.mel import syncnet_length, syncnet_mel
 from latentsync.audio.windows import syncnet_start
 from latentsync.data.crops import Prepared
 from latentsync.data.pairs import HalfLatents, PairRecipe, PairSampler, sync_clip, sync_clips
+from latentsync.data.sampling import other_looks
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import VisualInput
 from latentsync.types import InputError
@@ -203,9 +204,15 @@ def test_latents_are_encoded_once_for_the_very_pictures(tmp_path, monkeypatch) -
         expected = autoencoder.encode(vae, images)[0, :, 3:19, 4:].transpose(0, 1).flatten(0, 1)
     made = PairSampler(kept, seen, PairRecipe(), 0).clips[0].images(3, seen, None)
     torch.testing.assert_close(made, expected, atol=2e-3, rtol=1e-3)
+    looked = cut[0].with_looks(2, seed=5)[2]
+    changed = replace(clip, crops=other_looks(clip, 2, 5)[1](clip.crops))
+    fresh = HalfLatents(vae, seen, tmp_path / "fresh")
+    assert torch.equal(looked.encoded(encode).pictures[:], fresh(changed)[:])
+    assert not torch.equal(fresh(changed)[:], kept[0].pictures[:])
+    assert looked.encoded(encode).sound is cut[0].sound
     other = replace(clip, crops=clip.crops[:, ::-1])  # the same name, other pictures
     encode(other)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
     monkeypatch.setattr(autoencoder, "encode", None)
     assert torch.equal(HalfLatents(vae, seen, tmp_path)(clip)[:], torch.as_tensor(kept[0].pictures[:]))
     with pytest.raises(InputError, match="talker_1 has crops of 16 px, and latents of size 12 need 24 px"):

@@ -158,6 +158,15 @@ def test_latents_of_a_clip_hide_the_mouth(tmp_path) -> None:
     assert first.shape == (4, 3, 4, 4)
 
 
+@pytest.mark.parametrize("computes", [False, True])
+def test_clips_are_encoded_in_bf16_only_where_the_processor_computes_in_it(computes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": computes}, raising=False)
+    vae, encoded_in = tiny_vae().eval(), set()
+    vae.encoder.conv_in.register_forward_hook(lambda module, given, found: encoded_in.add(found.dtype))
+    LatentCache(vae, torch.ones(16, 16), tmp_path)(clip_of("a_1", 3, 16))
+    assert encoded_in == {torch.bfloat16 if computes else torch.float32}
+
+
 def test_latents_are_kept_for_the_very_pictures_and_the_very_look(tmp_path) -> None:
     """Another look is worked out only where its latents are not there yet."""
     torch.manual_seed(0)

@@ -234,6 +234,17 @@ def test_impossible_options_are_told(changes, told) -> None:
         RunConfig.from_config(OmegaConf.create({**OPTIONS, **changes}))
 
 
+@pytest.mark.parametrize("computes", [False, True])
+def test_bf16_is_left_to_processors_that_compute_in_it(computes, tmp_path, monkeypatch, recwarn) -> None:
+    """An update took twenty times as long on a processor that only emulates it."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": computes}, raising=False)
+    run(LineTask(), options(precision="no"), tmp_path / "float32")
+    run(LineTask(), options(precision="bf16"), tmp_path / "bf16")
+    same = lines(tmp_path / "bf16") == lines(tmp_path / "float32")
+    told = [str(warning.message) for warning in recwarn if "it trains in float32" in str(warning.message)]
+    assert (same, len(told)) == ((False, 0) if computes else (True, 1))
+
+
 def test_what_does_not_go_together_is_told(tmp_path) -> None:
     with pytest.raises(InputError, match="give a multiple of 3"):
         run(LineTask(), options(gradient_accumulation=3), tmp_path)

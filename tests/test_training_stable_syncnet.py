@@ -171,12 +171,19 @@ def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_pa
         f"run_folder={tmp_path}",
         "network.visual_encoder.in_channels=64",
         "network.visual_encoder.downsample_factors=[[1,2],2,2,1]",
+        "pairs.latent_looks=2",
     )
     assert not (tmp_path / "lower_latents").exists()  # a dry run comes this far
     made.prepare(torch.device("cpu"))
     batch = made.batch([0, 1])
     assert batch.images.shape == (2, 64, 4, 8) and made.resolution == 16
+    assert len(made.training.clips) == 6 * 3 and len(made.held_out.clips) == 2  # nobody held out has another look
     assert made.losses(made.module, batch, 0)["sync"].isfinite()
+
+
+def test_looks_of_latents_are_refused_where_pixels_are_seen(clips) -> None:
+    with pytest.raises(InputError, match=r"pairs.latent_looks is 2 and the network looks at pixels.*changed_looks"):
+        task(clips, "pairs.latent_looks=2")
 
 
 def noted(guard: StuckGuard, losses) -> list[str]:

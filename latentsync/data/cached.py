@@ -24,6 +24,7 @@ from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.hub.tensors import module_digest
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
+from latentsync.models.precision import computes_in_bf16
 from latentsync.types import InputError
 
 Tensors = dict[str, torch.Tensor]
@@ -89,7 +90,8 @@ class LatentCache:
         return StoredTensor(path, "latents"), StoredTensor(path, "masked")
 
     def _make(self, crops: np.ndarray, look: Look | None) -> Tensors:
-        with torch.autocast(self.vae.device.type, torch.bfloat16):
+        device = self.vae.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bf16(device)):
             latents, masked = encoded(self.vae, look(crops) if look else crops, self._whole_and_hidden)
         return {"latents": latents.half().contiguous(), "masked": masked.half().contiguous()}
 

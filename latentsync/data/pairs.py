@@ -18,7 +18,7 @@ from latentsync.data.arrays import Array, StoredTensor
 from latentsync.data.augmentation import Look
 from latentsync.data.cached import encoded, kept, module_digest
 from latentsync.data.crops import ClipCrops
-from latentsync.data.sampling import clip_weights, pixels, sample_generator
+from latentsync.data.sampling import clip_weights, other_looks, pixels, sample_generator
 from latentsync.data.sound import SyncSound
 from latentsync.models import autoencoder
 from latentsync.models.stable_syncnet import VisualInput, lower_half
@@ -36,6 +36,7 @@ class PairRecipe:
     negative_distance: int = 5  # frames between picture and sound of a pair that does not match, at least
     cross_speaker: float = 0.0  # share of the pairs that do not match whose sound is another speaker's
     changed_looks: float = 0.0  # share of the windows in other colours, on another shape of face (pixels only)
+    latent_looks: int = 0  # with how many such looks each clip is also encoded (latents only)
     crossed: bool = False  # pairs come in fours, two moments' pictures with each other's sounds: see `PairSampler`
 
 
@@ -96,12 +97,16 @@ class SyncClip(PairClip[VisualInput]):
     """A clip for StableSyncNet. pictures: (f, r, r, 3) uint8 RGB crops, or (f, 4, h, w) float16 latents of their lower
     halves; no window counts as silent, as in its published training."""
 
-    source: ClipCrops | None = None
+    source: ClipCrops
+    look: Look | None = None  # that its latents are of
+
+    def with_looks(self, count: int, seed: int) -> list[SyncClip]:
+        """The clip as it is, and `count` times with another look, not encoded yet."""
+        return [self, *(replace(self, look=look) for look in other_looks(self.source, count, seed))]
 
     def encoded(self, encode: HalfLatents) -> SyncClip:
         """The clip with latents for pictures."""
-        assert self.source is not None
-        return replace(self, pictures=encode(self.source))
+        return replace(self, pictures=encode(self.source, self.look))
 
     def images(self, start: int, wanted: VisualInput, look: Change | None) -> torch.Tensor:
         """(f*c, h, w): the window from frame `start` on, with another look where one is given."""
@@ -334,14 +339,14 @@ class HalfLatents:
                 f"{side} px: prepare the clips at that size, or change input.size"
             )
 
-    def __call__(self, clip: ClipCrops) -> StoredTensor:
-        """(f, 4, size / 2, size) float16. InputError as `check`."""
+    def __call__(self, clip: ClipCrops, look: Look | None = None) -> StoredTensor:
+        """(f, 4, size / 2, size) float16, with another look where one is given. InputError as `check`."""
         self.check(clip)
-        contents = [self.network, clip.picture_contents]
-        return StoredTensor(kept(self.folder, contents, lambda: self._make(np.asarray(clip.crops))), HALVES)
+        contents = [self.network, clip.picture_contents, *([look.contents] if look else [])]
+        return StoredTensor(kept(self.folder, contents, lambda: self._make(np.asarray(clip.crops), look)), HALVES)
 
-    def _make(self, crops: np.ndarray) -> dict[str, torch.Tensor]:
-        whole = encoded(self.vae, crops, lambda images: images)[0]
+    def _make(self, crops: np.ndarray, look: Look | None) -> dict[str, torch.Tensor]:
+        whole = encoded(self.vae, look(crops) if look else crops, lambda images: images)[0]
         assert whole.isfinite().all()
         halves = rearrange(whole[:, :, self.wanted.size // 2 :], "c f h w -> f c h w")
         return {HALVES: halves.half().contiguous()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -37,6 +38,12 @@ class NamedClip(Protocol):
 def sample_generator(seed: int, index: int) -> np.random.Generator:
     """The random numbers of one sample, the same on any number of workers."""
     return np.random.default_rng((seed, index))
+
+
+def other_looks(clip: ClipCrops, count: int, seed: int) -> list[Look]:
+    """`count` looks for a clip, the same for every clip of its name: what is encoded once cannot change every time."""
+    names = [f"{clip.name}~{number}" for number in range(1, count + 1)]
+    return [Look.random(sample_generator(seed, zlib.crc32(name.encode())), clip.crops.shape[1]) for name in names]
 
 
 def pixels(crops: np.ndarray) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from latentsync.models.precision import computes_in_bf16
 from latentsync.types import InputError
 
 DEVICES = ("cuda", "mps", "cpu")
-CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # what torch calls processors that compute in bf16 (x86, ARM)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,16 +44,9 @@ def choose_dtype(device: torch.device, name: str | torch.dtype | None = None) ->
         if name not in PRECISIONS:
             raise InputError(f"There is no precision '{name}'; choose one of auto, {', '.join(PRECISIONS)}.")
         return PRECISIONS[name]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "mps":
-        return torch.float16
-    return torch.bfloat16 if _cpu_computes_in_bf16() else torch.float32
-
-
-def _cpu_computes_in_bf16() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch; without it: fp32
-    return any(capabilities.get(name, False) for name in CPU_BF16)
+    if computes_in_bf16(device):
+        return torch.bfloat16
+    return torch.float32 if device.type == "cpu" else torch.float16
 
 
 def precision_name(dtype: torch.dtype) -> str:

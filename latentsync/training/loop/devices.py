@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentsync.models.precision import computes_in_bf16
 from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.runtime import warn_user
 from latentsync.types import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     InputError when accelerate is not installed, or the device cannot compute in the wanted precision.
     """
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, PartialState
         from accelerate.state import AcceleratorState
         from accelerate.utils import set_seed
     except ImportError as error:
@@ -33,7 +35,7 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     tracker = config.log.partition("-")[0]
     try:
         accelerator = Accelerator(
-            mixed_precision=config.precision,
+            mixed_precision=_usable(config.precision, PartialState().device),
             gradient_accumulation_steps=config.gradient_accumulation,
             log_with=None if tracker == "off" else tracker,
             project_dir=str(folder),
@@ -47,6 +49,14 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.share(accelerator.num_processes)
     set_seed(config.seed, device_specific=True)
     return accelerator
+
+
+def _usable(precision: str, device: torch.device) -> str:
+    """bf16 becomes no on a CPU that does not compute in it: the same training, many times faster."""
+    if precision != "bf16" or device.type != "cpu" or computes_in_bf16(device):
+        return precision
+    warn_user("this processor does not compute in bf16, and would be many times slower in it: it trains in float32")
+    return "no"
 
 
 def make_optimizer(task: Task, config: RunConfig) -> torch.optim.Optimizer:

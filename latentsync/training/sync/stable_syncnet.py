@@ -128,6 +128,8 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         kept(clips, lambda some: sync_clips(some, network.input, recipe.negative_distance, encode))
         for clips in (training, held_out)
     )
+    if recipe.latent_looks:
+        seen = _with_looks(seen, recipe.latent_looks, config.run.seed, encode)
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
     return StableSyncNetTask(
         network,
@@ -138,6 +140,15 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         training[0].crops.shape[1],
         encode,
     )
+
+
+def _with_looks(clips: Sequence[SyncClip], count: int, seed: int, encode: HalfLatents | None) -> list[SyncClip]:
+    if encode is None:
+        raise InputError(
+            f"pairs.latent_looks is {count} and the network looks at pixels, which change with every pair: set "
+            "pairs.latent_looks=0 and pairs.changed_looks"
+        )
+    return [seen for clip in clips for seen in clip.with_looks(count, seed)]
 
 
 def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:

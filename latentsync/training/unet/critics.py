@@ -34,8 +34,8 @@ def load_critics(config: DictConfig, weights: WeightedSum, latent_size: int) -> 
     perceptual: Lpips | None = None
     if weights.wants("perceptual"):
         perceptual = load_lpips(losses.perceptual_backbone, losses.perceptual_heads)
-    trepa = _trepa(losses.trepa_critic, config.run.precision) if weights.wants("trepa") else None
-    return Critics(sync, perceptual, trepa)
+    trepa = _trepa(losses.trepa_critic) if weights.wants("trepa") else None
+    return Critics(sync, perceptual, trepa, HALF.get(config.run.precision))
 
 
 def _sync(kind: str, name: str | None, frames: int, latent_size: int) -> SyncCritic:
@@ -84,11 +84,10 @@ def _one_by_one(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> S
     return each
 
 
-def _trepa(name: str | None, precision: str) -> VideoFeatures:
+def _trepa(name: str | None) -> VideoFeatures:
     if name is None:
         raise InputError(
             "TREPA needs a video network: give losses.trepa_critic, a VideoMAE by name or path (train/videomae.py "
             "makes a small one), or set weights.trepa=0"
         )
-    features = load_video_features(name)
-    return features.to(HALF[precision]) if precision in HALF else features
+    return load_video_features(name)

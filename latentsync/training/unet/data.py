@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from latentsync.data.augmentation import Look
 from latentsync.data.cached import FeatureCache, LatentCache
 from latentsync.data.crops import ClipCrops, load_clip, load_folder
 from latentsync.data.manifest import AUDIO, features_folder, read_manifest
-from latentsync.data.sampling import group_of, sample_generator
+from latentsync.data.sampling import group_of, other_looks
 from latentsync.data.windows import MelSound, Sound, TokenSound, WindowClip, WindowRecipe, Windows, window_starts
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.training.loop.records import clips_hash
@@ -70,7 +69,7 @@ def _capped(clip: ClipCrops, frames: int | None) -> ClipCrops:
     return replace(clip, crops=clip.crops[:frames], landmarks=clip.landmarks[:frames], times=clip.times[:frames])
 
 
-def other_looks(clip: ClipCrops, looks: int | Mapping[str, int] | None) -> int:
+def looks_of(clip: ClipCrops, looks: int | Mapping[str, int] | None) -> int:
     """With how many other looks a clip is seen: one number for all, or by group of clips and for all `others`."""
     if isinstance(looks, Mapping):
         return looks.get(group_of(clip.name), looks.get(OTHERS, 0))
@@ -98,7 +97,7 @@ class Cutter:
         decoded: int,
         looks: int | Mapping[str, int] | None,
     ) -> Windows:
-        """All windows of `clips`, each clip also seen with other looks, see `other_looks`.
+        """All windows of `clips`, each clip also seen with other looks, see `looks_of`.
 
         decoded: frames of a window whose pixels are compared. InputError when no clip can be used; warns of those that
         are left out.
@@ -107,7 +106,7 @@ class Cutter:
         for number in _in_turn(len(clips)):
             try:
                 clip = clips[number]
-                cut[number] = self._cut(clip, recipe, other_looks(clip, looks), caches)
+                cut[number] = self._cut(clip, recipe, looks_of(clip, looks), caches)
             except InputError as error:
                 skipped.append(str(error))
         if not cut:
@@ -134,12 +133,8 @@ class Cutter:
         if not len(clip.waveform):
             raise InputError(f"{clip.name} has no sound: leave it out")
         starts, sound = window_starts(clip, recipe.frames), self._sound(clip, recipe, caches)
-        names = [f"{clip.name}~{number}" for number in range(1, looks + 1)]
-        others = [self._look(name) for name in names]
+        others = other_looks(clip, looks, self.config.run.seed)
         return [_seen(clip, starts, sound, look, caches.latents) for look in (None, *others)]
-
-    def _look(self, name: str) -> Look:
-        return Look.random(sample_generator(self.config.run.seed, zlib.crc32(name.encode())), self.config.resolution)
 
     def _sound(self, clip: ClipCrops, recipe: WindowRecipe, caches: _Caches) -> Sound:
         if caches.features is None:

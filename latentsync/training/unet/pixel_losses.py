@@ -14,6 +14,7 @@ from latentsync.losses.perceptual import Lpips, perceptual_loss
 from latentsync.losses.trepa import trepa_loss
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
+from latentsync.models.precision import computes_in_bf16
 from latentsync.models.videomae import VideoFeatures
 
 SyncLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -37,6 +38,7 @@ class Critics:
     sync: SyncCritic | None = None
     perceptual: Lpips | None = None
     trepa: VideoFeatures | None = None
+    half: torch.dtype | None = None  # of TREPA's network, by far the largest, where the device computes in it
 
     @property
     def look_at_pixels(self) -> bool:
@@ -54,6 +56,8 @@ class Critics:
         for module in (self.sync and self.sync.module, self.perceptual, self.trepa):
             if module is not None:
                 module.to(device)
+        if self.trepa is not None and (self.half == torch.float16 or (self.half and computes_in_bf16(device))):
+            self.trepa.to(self.half)
 
 
 def pixel_losses(
