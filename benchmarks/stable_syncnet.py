@@ -108,12 +108,12 @@ class Material:
         return clips if size is None else [shrunk(clip, size) for clip in clips]
 
 
-def drawn(identities: Iterable[int], crops: Path) -> Iterator[Path]:
+def drawn(identities: Iterable[int], crops: Path, takes: int = TAKES) -> Iterator[Path]:
     """Videos of drawn speakers, made where neither they nor their crops are there."""
     from latentsync.data.synthetic import SyntheticSpeaker, synthesize_speech, write_clip
 
     for identity in identities:
-        for take in range(TAKES):
+        for take in range(takes):
             path = common.WORK / "stable_syncnet" / "drawn" / f"synth_{identity:03}_{take}.mp4"
             if not path.exists() and not (crops / f"{path.stem}.npz").exists():
                 seed = FIRST_SEED + 10 * identity + take

@@ -15,7 +15,7 @@ from latentsync.pipelines.report import DubReport
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
     *("articulation", "dub_clips", "memory", "seams", "amplitude"),
-    *("counterfactual", "prepare", "stable_syncnet", "train", "finetune", "claims", "sync", "unisync"),
+    *("counterfactual", "crops", "prepare", "stable_syncnet", "train", "finetune", "claims", "sync", "unisync"),
 )
 
 

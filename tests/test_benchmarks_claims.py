@@ -51,6 +51,17 @@ def test_nobody_who_is_dubbed_is_trained_on(tmp_path) -> None:
     assert not (for_the_judge | says) & {seed for p in tested for seed in (p.identity_seed, *p.speech_seeds)}
 
 
+def test_the_sweeps_crops_are_of_nobody_who_is_dubbed(clips_dir: Path) -> None:
+    import common
+    import crops
+    from articulation import UNSEEN
+
+    every, third = crops.recorded(1), crops.recorded(3)
+    assert not set(UNSEEN) & set(every) and set(common.held_out()) <= set(third) < set(every)
+    assert len(every) == len(set(every)) == 32 + 300
+    assert len(third) == 32 + 262 // 3 + 38
+
+
 def test_every_training_keeps_to_its_minutes_and_all_unets_do_the_same_updates() -> None:
     import claims
 

@@ -207,6 +207,15 @@ def test_a_loss_at_ln_2_is_told_with_the_likely_reasons() -> None:
     assert "offset of sound and pictures" in noted(StuckGuard(clean, batch=1024), [0.69] * WATCHED)[0]
 
 
+def test_a_silenced_network_is_told_from_one_that_learns_nothing() -> None:
+    """Losses as they were seen: a network that early updates had silenced, and one that wavers about ln 2."""
+    report, rng = DataReport(clips=9, looked_at=9, agreement=0.5), np.random.default_rng(0)
+    for spread, told in ((1e-4, True), (0.02, False)):
+        losses = math.log(2) + spread * rng.standard_normal(WATCHED)
+        warning = noted(StuckGuard(report, batch=1024), losses.tolist())
+        assert ("lower run.learning_rate or a longer run.warmup" in warning[0]) == told
+
+
 def test_it_is_not_told_too_often_nor_without_cause() -> None:
     report = DataReport(clips=9, looked_at=9, agreement=0.5)
     assert len(noted(StuckGuard(report, 1024), [math.log(2)] * (WATCHED + SILENT_FOR + 5))) == 2

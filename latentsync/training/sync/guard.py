@@ -12,6 +12,7 @@ from latentsync.training.loop.runtime import warn_user
 CHANCE = math.log(2)
 NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched
 WATCHED = 200  # updates that the mean is taken over
+ALIKE = 5e-4  # spread of the losses over half of them; one that is learning has 100 times as much
 SILENT_FOR = 1000  # updates between two warnings
 ENOUGH_SAMPLES = 256  # a batch; with 128 the loss may stay at ln 2, with 1024 it hardly does (section 3.4)
 ALIGNED = 0.3  # correlation of lip gap and loudness over all clips that clean data reach; 0.4 to 0.7 is usual
@@ -33,19 +34,28 @@ class StuckGuard:
         self.seen[step] = loss.detach()
         if len(self.seen) < self.due:
             return
-        means = torch.stack(list(self.seen.values())[-WATCHED:]).reshape(2, -1).float().mean(dim=1)
+        halves = torch.stack(list(self.seen.values())[-WATCHED:]).reshape(2, -1).float()
+        means, silenced = halves.mean(dim=1), bool(halves[1].std() < ALIKE)
         stuck = bool(((means - self.chance).abs() < NEAR).all())
         self.seen, self.due = {}, SILENT_FOR if stuck else WATCHED
         if stuck:
             named = "ln 2" if self.chance == CHANCE else "what one answer to every pair costs"
             warn_user(
                 f"the loss sits at {float(means.mean()):.3f}, which is {named}: nothing was learned in the last "
-                f"{WATCHED} updates. Likely reasons: {'; '.join(self.reasons())}"
+                f"{WATCHED} updates. Likely reasons: {'; '.join(self.reasons(silenced))}"
             )
 
-    def reasons(self) -> list[str]:
-        """Likely first: what the data check found, then the batch, then what no check can see."""
+    def reasons(self, silenced: bool) -> list[str]:
+        """Likely first: what the data check found, then the batch, then what no check can see.
+
+        silenced: every pair gets the same answer, which the first updates of a rate too large teach for good.
+        """
         told = self.report.complaints()
+        if silenced:
+            told.append(
+                "every pair gets the same answer: large early updates have silenced the network, and it does not come "
+                "back; start again with a lower run.learning_rate or a longer run.warmup"
+            )
         if self.batch < ENOUGH_SAMPLES:
             told.append(
                 f"run.batch is {self.batch}: give 256 to 1024, with run.gradient_accumulation where memory is short "
