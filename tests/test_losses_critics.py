@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +159,19 @@ def test_trepa_compares_directions_of_whole_clips() -> None:
     assert generated.grad is not None and generated.grad[1].abs().sum() > 0
     with pytest.raises(InputError, match="looks at 16 frames and windows have 8"):
         trepa_loss(critic, generated[:, :8], real[:, :8])
+
+
+def test_trepa_in_half_precision_still_tells_clips_apart_that_are_nearly_alike() -> None:
+    """Vectors that were rounded to bf16 before they were compared gave many times the loss."""
+    wide = VideoMAEModel(VideoMAEConfig(**small_config(size=32, patch=8, width=96, layers=2, heads=4)))
+    exact, half = VideoFeatures(wide), VideoFeatures(deepcopy(wide))
+    half.encoder.to(torch.bfloat16)
+    real = torch.rand(1, 16, 3, 32, 32) * 2 - 1
+    generated = real + 0.05 * torch.randn_like(real)
+    expected = trepa_loss(exact, generated, real)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trepa_loss(half, generated, real)
+    assert float(found) == pytest.approx(float(expected), rel=0.3)
 
 
 class PublishedBlock(torch.nn.Module):

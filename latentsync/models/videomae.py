@@ -47,7 +47,7 @@ class VideoFeatures(nn.Module):
 
     def forward(self, videos: torch.Tensor) -> torch.Tensor:
         """videos: (b, frames, 3, size, size) in [0, 1] -> (b, d), the vector before the head."""
-        vectors = self.encoder(videos).last_hidden_state.mean(dim=1)
+        vectors = self.encoder(videos).last_hidden_state.float().mean(dim=1)  # rounded once more, clips alike differ
         return vectors if self.norm is None else self.norm(vectors)
 
 

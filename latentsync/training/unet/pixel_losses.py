@@ -57,7 +57,7 @@ class Critics:
             if module is not None:
                 module.to(device)
         if self.trepa is not None and (self.half == torch.float16 or (self.half and computes_in_bf16(device))):
-            self.trepa.to(self.half)
+            self.trepa.encoder.to(self.half)
 
 
 def pixel_losses(
