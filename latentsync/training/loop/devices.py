@@ -26,22 +26,13 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     InputError when accelerate is not installed, or the device cannot compute in the wanted precision.
     """
     try:
-        from accelerate import Accelerator, PartialState
-        from accelerate.state import AcceleratorState
         from accelerate.utils import set_seed
     except ImportError as error:
         raise InputError('training needs accelerate: pip install "latentsync[train]"') from error
-    AcceleratorState._reset_state()  # of an earlier run in this process; the process group stays
-    tracker = config.log.partition("-")[0]
-    try:
-        accelerator = Accelerator(
-            mixed_precision=_usable(config.precision, PartialState().device),
-            gradient_accumulation_steps=config.gradient_accumulation,
-            log_with=None if tracker == "off" else tracker,
-            project_dir=str(folder),
-        )
-    except (ValueError, ImportError) as error:
-        raise InputError(f"run.precision={config.precision} and run.log={config.log} cannot be had: {error}") from error
+    accelerator = _accelerator(config, folder, config.precision)
+    if config.precision == "bf16" and accelerator.device.type == "cpu" and not computes_in_bf16(accelerator.device):
+        warn_user("this processor does not compute in bf16, and would be many times slower in it: it trains in float32")
+        accelerator = _accelerator(config, folder, "no")
     if config.precision == "fp16" and accelerator.device.type == "cpu":  # which accelerate would pass over in silence
         raise InputError("run.precision=fp16 needs a graphics card: use bf16 or no on a CPU")
     plugin = accelerator.state.deepspeed_plugin
@@ -51,12 +42,21 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
-def _usable(precision: str, device: torch.device) -> str:
-    """bf16 becomes no on a CPU that does not compute in it: the same training, many times faster."""
-    if precision != "bf16" or device.type != "cpu" or computes_in_bf16(device):
-        return precision
-    warn_user("this processor does not compute in bf16, and would be many times slower in it: it trains in float32")
-    return "no"
+def _accelerator(config: RunConfig, folder: Path, precision: str) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # of an earlier run in this process; the process group stays
+    tracker = config.log.partition("-")[0]
+    try:
+        return Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=config.gradient_accumulation,
+            log_with=None if tracker == "off" else tracker,
+            project_dir=str(folder),
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"run.precision={config.precision} and run.log={config.log} cannot be had: {error}") from error
 
 
 def make_optimizer(task: Task, config: RunConfig) -> torch.optim.Optimizer:
