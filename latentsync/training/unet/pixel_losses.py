@@ -56,8 +56,10 @@ class Critics:
         for module in (self.sync and self.sync.module, self.perceptual, self.trepa):
             if module is not None:
                 module.to(device)
-        if self.trepa is not None and (self.half == torch.float16 or (self.half and computes_in_bf16(device))):
-            self.trepa.encoder.to(self.half)
+        if self.trepa is None or self.half is None or (self.half == torch.bfloat16 and not computes_in_bf16(device)):
+            return
+        encoder: torch.nn.Module = self.trepa.encoder
+        encoder.to(dtype=self.half)
 
 
 def pixel_losses(
