@@ -58,8 +58,7 @@ class Critics:
                 module.to(device)
         if self.trepa is None or self.half is None or (self.half == torch.bfloat16 and not computes_in_bf16(device)):
             return
-        encoder: torch.nn.Module = self.trepa.encoder
-        encoder.to(dtype=self.half)
+        torch.nn.Module.to(self.trepa.encoder, dtype=self.half)
 
 
 def pixel_losses(
