@@ -12,7 +12,7 @@ from latentsync.training.loop.runtime import warn_user
 CHANCE = math.log(2)
 NEAR = 0.01  # of the mean loss to ln 2, in both halves of the updates watched
 WATCHED = 200  # updates that the mean is taken over
-ALIKE = 5e-4  # spread of the losses over half of them; one that is learning has 100 times as much
+ALIKE = 5e-4  # spread of the losses over half of them, below which every pair gets the same answer
 SILENT_FOR = 1000  # updates between two warnings
 ENOUGH_SAMPLES = 256  # a batch; with 128 the loss may stay at ln 2, with 1024 it hardly does (section 3.4)
 ALIGNED = 0.3  # correlation of lip gap and loudness over all clips that clean data reach; 0.4 to 0.7 is usual
@@ -56,7 +56,7 @@ class StuckGuard:
                 "every pair gets the same answer: large early updates have silenced the network, and it does not come "
                 "back; start again with a lower run.learning_rate or a longer run.warmup"
             )
-        if self.batch < ENOUGH_SAMPLES:
+        if self.batch < ENOUGH_SAMPLES and not self.crossed:
             told.append(
                 f"run.batch is {self.batch}: give 256 to 1024, with run.gradient_accumulation where memory is short "
                 "(it changes nothing else)"
