@@ -1,4 +1,4 @@
-"""Prepare what `claims.py`, `unisync.py` and `stable_syncnet.py` train on: drawn people, GRID's s1, the other recorded people.
+"""What `claims.py`, `unisync.py` and `stable_syncnet.py` train on: drawn people, GRID's s1, other recorded people.
 
 Nobody of `articulation.py`'s unseen people is among them. GRID's held-out sentences are, for figures while training.
 Run again where it stopped: a clip whose crops are there is left alone.
