@@ -1,14 +1,15 @@
 """How well a small StableSyncNet learns: held-out drawn speakers, held-out GRID sentences, batches, offsets.
 
-Every run but that of latents sees the same number of windows (minutes on two cores), so a larger batch makes fewer
-updates; its learning rate is that of a batch of 256 times the root of their ratio, its moving average as long in pairs.
-Runs again where it stopped: finished runs are kept, a killed one goes on from its last checkpoint. `--dry-run` says how
-long it takes.
+A run sees `--pairs` crossed pairs, or as many times that as its title says (minutes on two cores), so a larger batch
+makes fewer updates; its moving average is as long in pairs. Batches above 64 take a learning rate of 0.001, a batch of
+64 half of it. Runs again where it stopped: finished runs are kept, also in the table, by their pairs and speakers; a
+killed one goes on from its last checkpoint. `--dry-run` says how long it takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import shlex
 import sys
@@ -37,6 +38,7 @@ from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 EXAMPLE = "python benchmarks/stable_syncnet.py --only batch_256 --identities 20 --pairs 5120"
 CONFIG, LATENT_CONFIG = "stable_syncnet_small", "stable_syncnet_small_latent"
 BATCH, LEARNING_RATE, EMA = 256, 0.001, 0.98
+LEAST_WARMUP = 16  # updates: after 6 at 0.001 a network was silenced
 PART = 64  # pairs at once, in every run; the rest of a batch is accumulated
 TIMED = 3  # updates of PART pairs that a dry run takes the pace from
 MOST_MINUTES = 15.0  # that a run should take
@@ -62,6 +64,7 @@ class Run:
     offsets: bool = False  # the sound of each training clip is moved by its own amount
     crossed: bool = True  # pairs in fours, which share windows
     times: int = 1  # the windows of the others
+    looks: int = 0  # other looks that each clip is encoded with
     config: str = CONFIG
 
     def pairs(self, pairs: int) -> int:
@@ -72,8 +75,10 @@ class Run:
 RUNS = {
     "batch_64": Run("batch 64", batch=64),
     "batch_256": Run("batch 256"),
-    "batch_1024": Run("batch 1024", batch=1024),
-    "latent": Run("batch 64, latents, nine times the windows", batch=64, times=9, config=LATENT_CONFIG),
+    "batch_1024": Run("batch 1024, twice the windows", batch=1024, times=2),
+    "latent": Run(
+        "batch 64, latents of two looks, seven times the windows", batch=64, times=7, looks=1, config=LATENT_CONFIG
+    ),
     "offsets": Run(f"batch 64, offsets of up to {MOST_OFFSET} frames not corrected", batch=64, offsets=True),
     "grid": Run("batch 64, GRID s1", data="grid", batch=64),
     "one_by_one": Run("batch 256, pairs drawn one by one, half as many", crossed=False),
@@ -164,13 +169,14 @@ def overrides(run: Run, pairs: int, folder: Path) -> list[str]:
         f"run.batch={run.batch}",
         f"run.gradient_accumulation={max(1, run.batch // PART)}",
         f"run.steps={count}",
-        f"run.warmup={min(count, max(1, count // 20))}",
-        f"run.learning_rate={LEARNING_RATE * math.sqrt(run.batch / BATCH):.6f}",
+        f"run.warmup={min(count, max(LEAST_WARMUP, count // 20))}",
+        f"run.learning_rate={LEARNING_RATE if run.batch >= BATCH else LEARNING_RATE / 2:.6f}",
         f"run.validate_every={every}",
         f"run.save_every={every}",
         f"run.ema_decay={EMA ** (run.batch / BATCH):.5f}",
         "run.log_every=1",
         f"pairs.crossed={str(run.crossed).lower()}",
+        f"pairs.latent_looks={run.looks}",
     ]
 
 
@@ -227,8 +233,8 @@ def dry_run(material: Material, arguments: argparse.Namespace) -> str:
     )
 
 
-def curves(folder: Path, run: Run) -> dict[str, Any]:
-    """What the log of a run says, by the pairs seen."""
+def curves(folder: Path, run: Run, speakers: str) -> dict[str, Any]:
+    """What the log of a run says, by the pairs seen. speakers: that it was trained on"""
     done, checks = updates(folder), validations(folder, "accuracy")
     ends, losses = smoothed([line["loss"] for line in done], max(1, SMOOTHED // run.batch))
     seconds = sum(run.batch / line["samples_per_second"] for line in done)
@@ -236,6 +242,7 @@ def curves(folder: Path, run: Run) -> dict[str, Any]:
     left = next((seen for seen, loss in zip(pairs, losses, strict=True) if loss < LEFT), None)
     return {
         "title": run.title,
+        "speakers": speakers,
         "updates": len(done),
         "minutes": seconds / 60,
         "loss": {"pairs": pairs, "values": losses},
@@ -270,11 +277,12 @@ def row(run: dict[str, Any]) -> list[str]:
     last = run["held_out"][-1]
     left = run["left_ln2_after_pairs"]
     shares = [f"{100 * last[name]:.1f}" if name in last else "" for name in FIGURES]
-    return [run["title"], str(run["updates"]), f"{run['minutes']:.1f}", "never" if left is None else str(left), *shares]
+    left = "never" if left is None else str(left)
+    return [run["title"], run["speakers"], str(run["updates"]), f"{run['minutes']:.1f}", left, *shares]
 
 
-HEADER = ("run", "updates", "minutes of training", f"pairs until the loss fell below {LEFT}", "right answers %")
-HEADER += ("AUC %", "offset found, windows %", "offset found, clips %")
+HEADER = ("run", "training speakers", "updates", "minutes of training", f"pairs until the loss fell below {LEFT}")
+HEADER += ("right answers %", "AUC %", "offset found, windows %", "offset found, clips %")
 
 
 def parse() -> argparse.Namespace:
@@ -289,15 +297,27 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def finished(material: Material, pairs: int) -> dict[str, dict[str, Any]]:
+    """Name of its folder -> `curves` of every finished run, those of earlier sweeps as they were."""
+    known = common.RESULTS / "stable_syncnet.json"
+    found = json.loads(known.read_text()) if known.exists() else {}
+    held_out = len(range(HELD_OUT_SHARE - 1, material.identities, HELD_OUT_SHARE))
+    for name, run in RUNS.items():
+        folder = run_folder(name, material, pairs)
+        if (folder / EXPORT).exists():
+            speakers = "GRID s1" if run.data == "grid" else str(material.identities - held_out)
+            found[folder.name] = {**curves(folder, run, speakers), "machine": common.machine()}
+    return found
+
+
 def report(material: Material, pairs: int) -> None:
     """Write `results/stable_syncnet.md`, `.json` and `.png` of all finished runs."""
-    folders = {name: run_folder(name, material, pairs) for name in RUNS}
-    found = {name: curves(folders[name], run) for name, run in RUNS.items() if (folders[name] / EXPORT).exists()}
+    found = finished(material, pairs)
     picture(found, common.RESULTS / "stable_syncnet.png")
     text = (
-        f"# StableSyncNet at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}` "
-        f"(`{LATENT_CONFIG}` for latents), {pairs} pairs a run; {material.identities} drawn speakers, every "
-        f"{HELD_OUT_SHARE}th held out, or GRID s1 without its held-out sentences\n\n{common.machine()}\n\n"
+        f"# StableSyncNet at our scale\n\nLast command: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}` "
+        f"(`{LATENT_CONFIG}` for latents); drawn speakers, every {HELD_OUT_SHARE}th held out, or GRID s1 without its "
+        f"held-out sentences\n\nLast machine (each run's own is in the JSON): {common.machine()}\n\n"
         f"{common.table(HEADER, [row(run) for run in found.values()])}\n"
         "Right answers: cosine above 0.5 or not, over fixed held-out pairs, half of them from the same clip at least "
         "5 frames away. Offset found: within one frame of the truth.\n\n![curves](stable_syncnet.png)\n"

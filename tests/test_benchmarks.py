@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,25 @@ def test_what_needs_a_card_is_told_as_not_run(monkeypatch, tmp_path, capsys) -> 
     assert "does not fit" in train.small_card([{**efficient, "memory_gib": 23.0}])
 
 
+def test_the_sync_sweep_keeps_what_earlier_sweeps_found(monkeypatch, tmp_path) -> None:
+    import common
+    import stable_syncnet
+
+    earlier = {"latent-5000-100": {"title": "earlier"}, "grid-5000-20": {"title": "made again"}}
+    (tmp_path / "stable_syncnet.json").write_text(json.dumps(earlier))
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(common, "WORK", tmp_path)
+    monkeypatch.setattr(stable_syncnet, "curves", lambda folder, run, speakers: {"title": run.title, "of": speakers})
+    for name in ("latent-5000-20", "grid-5000-20"):
+        (tmp_path / "stable_syncnet" / name / "export").mkdir(parents=True)
+    found = stable_syncnet.finished(stable_syncnet.Material(tmp_path, 20), 5_000)
+    assert found["latent-5000-100"] == {"title": "earlier"}
+    assert {name: run["of"] for name, run in found.items() if "of" in run} == {
+        "latent-5000-20": "16",
+        "grid-5000-20": "GRID s1",
+    }
+
+
 def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -> None:
     import common
     import stable_syncnet
@@ -195,4 +215,4 @@ def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -
     (stable_syncnet.run_folder("batch_64", material, 6_000) / "export").mkdir(parents=True)
     arguments = type("Given", (), {"pairs": 6_000, "only": ["batch_64", "grid", "latent"]})
     told = stable_syncnet.dry_run(material, arguments)
-    assert "1.0 minutes for 6000 pairs" in told and "2 runs to do (grid, latent), 10 minutes" in told
+    assert "1.0 minutes for 6000 pairs" in told and "2 runs to do (grid, latent), 8 minutes" in told
