@@ -77,7 +77,7 @@ RUNS = {
     "batch_256": Run("batch 256"),
     "batch_1024": Run("batch 1024, twice the windows", batch=1024, times=2),
     "latent": Run(
-        "batch 64, latents of two looks, seven times the windows", batch=64, times=7, looks=1, config=LATENT_CONFIG
+        "batch 64, latents of two looks, six times the windows", batch=64, times=6, looks=1, config=LATENT_CONFIG
     ),
     "offsets": Run(f"batch 64, offsets of up to {MOST_OFFSET} frames not corrected", batch=64, offsets=True),
     "grid": Run("batch 64, GRID s1", data="grid", batch=64),
