@@ -21,6 +21,7 @@ from typing import Any
 
 import common
 import numpy as np
+import stable_syncnet_measures as measures
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
@@ -30,6 +31,8 @@ from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_clip
 from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.sampling import sample_generator
+from latentsync.evaluation.articulation import spread
+from latentsync.hub import load_stable_syncnet
 from latentsync.training.loop.runner import EXPORT, RunConfig
 from latentsync.training.loop.runner import run as train_task
 from latentsync.training.sync.stable_syncnet import make_task
@@ -186,12 +189,20 @@ def run_folder(name: str, material: Material, pairs: int) -> Path:
 
 
 def train(name: str, material: Material, pairs: int) -> None:
-    """Train a run, or go on with it; one that is finished is left alone."""
+    """Train a run, or go on with it, and ask it about every held-out speaker; a finished one is left alone."""
     run, folder = RUNS[name], run_folder(name, material, pairs)
-    if (folder / EXPORT).exists():
+    if measures.kept(folder):
         return
     config = load_config(run.config, overrides(run, pairs, folder))
     training, held_out = material.clips(run.data, looked_at(config))
+    if not (folder / EXPORT).exists():
+        train_run(run, config, training, held_out)
+    task = make_task(config, training, held_out)
+    measures.keep(measures.answers(load_stable_syncnet(folder / EXPORT), held_out, task.encode), folder)
+
+
+def train_run(run: Run, config: DictConfig, training: list[ClipCrops], held_out: list[ClipCrops]) -> None:
+    """Train what `config` says on the clips of a run."""
     if run.offsets:
         training = [moved(clip, number) for number, clip in enumerate(training)]
     print(f"{run.title}: {len(training)} clips, {len(held_out)} held out", flush=True)
@@ -247,6 +258,7 @@ def curves(folder: Path, run: Run, speakers: str) -> dict[str, Any]:
         "minutes": seconds / 60,
         "loss": {"pairs": pairs, "values": losses},
         "left_ln2_after_pairs": left,
+        "by_speaker": measures.kept(folder),
         "held_out": [{"pairs": line["step"] * run.batch, **_figures(line)} for line in checks],
     }
 
@@ -278,11 +290,20 @@ def row(run: dict[str, Any]) -> list[str]:
     left = run["left_ln2_after_pairs"]
     shares = [f"{100 * last[name]:.1f}" if name in last else "" for name in FIGURES]
     left = "never" if left is None else str(left)
-    return [run["title"], run["speakers"], str(run["updates"]), f"{run['minutes']:.1f}", left, *shares]
+    asked = list(run.get("by_speaker", {}).values())
+    over = spread([100 * share for share in asked])
+    each = f"{over.mean:.1f} [{over.low:.1f}, {over.high:.1f}] ({len(asked)})" if asked else ""
+    return [run["title"], run["speakers"], str(run["updates"]), f"{run['minutes']:.1f}", left, each, *shares]
 
 
 HEADER = ("run", "training speakers", "updates", "minutes of training", f"pairs until the loss fell below {LEFT}")
-HEADER += ("right answers %", "AUC %", "offset found, windows %", "offset found, clips %")
+HEADER += (
+    "right answers % by held-out speaker [95 %]",
+    "of 512 pairs",
+    "AUC %",
+    "offset found, windows %",
+    "offset found, clips %",
+)
 
 
 def parse() -> argparse.Namespace:
@@ -320,7 +341,9 @@ def report(material: Material, pairs: int) -> None:
         f"held-out sentences\n\nLast machine (each run's own is in the JSON): {common.machine()}\n\n"
         f"{common.table(HEADER, [row(run) for run in found.values()])}\n"
         "Right answers: cosine above 0.5 or not, over fixed held-out pairs, half of them from the same clip at least "
-        "5 frames away. Offset found: within one frame of the truth.\n\n![curves](stable_syncnet.png)\n"
+        f"5 frames away; by speaker: {measures.PAIRS} pairs of each held-out speaker (of GRID: of each held-out "
+        "sentence), their mean over the number in brackets. Offset found: within one frame of the truth.\n\n"
+        "![curves](stable_syncnet.png)\n"
     )
     common.write_results("stable_syncnet", text, found)
 

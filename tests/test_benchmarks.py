@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -184,6 +185,33 @@ def test_what_needs_a_card_is_told_as_not_run(monkeypatch, tmp_path, capsys) -> 
     efficient = {"case": train.EFFICIENT, "memory_gib": 21.0}
     assert "22.5 GB, fits in 24 GB" in train.small_card([efficient])
     assert "does not fit" in train.small_card([{**efficient, "memory_gib": 23.0}])
+
+
+def test_held_out_speakers_are_asked_one_by_one(tmp_path: Path) -> None:
+    import stable_syncnet_measures as measures
+    import torch
+    from data_talkers import talker
+
+    from latentsync.models.stable_syncnet import VisualInput
+
+    class Same(torch.nn.Module):
+        """Says yes to every pair, which is right for half of them."""
+
+        input = VisualInput(size=32)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.vector = torch.nn.Parameter(torch.ones(1, 4) / 2)
+
+        def forward(self, images: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.vector.expand(len(images), -1), self.vector.expand(len(mel), -1)
+
+    clips = [replace(talker(number), name=name) for number, name in enumerate(("synth_004_0", "bbaf2n", "synth_004_1"))]
+    found = measures.answers(Same(), clips, None, pairs=16)  # type: ignore[arg-type]
+    assert found == {"bbaf2n": 0.5, "synth_004": 0.5}
+    assert measures.kept(tmp_path) == {}
+    measures.keep(found, tmp_path)
+    assert measures.kept(tmp_path) == found
 
 
 def test_the_sync_sweep_keeps_what_earlier_sweeps_found(monkeypatch, tmp_path) -> None:
