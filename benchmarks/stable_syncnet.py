@@ -191,14 +191,15 @@ def run_folder(name: str, material: Material, pairs: int) -> Path:
 def train(name: str, material: Material, pairs: int) -> None:
     """Train a run, or go on with it, and ask it about every held-out speaker; a finished one is left alone."""
     run, folder = RUNS[name], run_folder(name, material, pairs)
-    if measures.kept(folder):
+    if (folder / measures.FOUND).exists():
         return
     config = load_config(run.config, overrides(run, pairs, folder))
     training, held_out = material.clips(run.data, looked_at(config))
     if not (folder / EXPORT).exists():
         train_run(run, config, training, held_out)
     task = make_task(config, training, held_out)
-    measures.keep(measures.answers(load_stable_syncnet(folder / EXPORT), held_out, task.encode), folder)
+    asked = measures.not_known(held_out) if task.encode else held_out
+    measures.keep(measures.answers(load_stable_syncnet(folder / EXPORT), asked, task.encode), folder)
 
 
 def train_run(run: Run, config: DictConfig, training: list[ClipCrops], held_out: list[ClipCrops]) -> None:
@@ -341,7 +342,8 @@ def report(material: Material, pairs: int) -> None:
         f"held-out sentences\n\nLast machine (each run's own is in the JSON): {common.machine()}\n\n"
         f"{common.table(HEADER, [row(run) for run in found.values()])}\n"
         "Right answers: cosine above 0.5 or not, over fixed held-out pairs, half of them from the same clip at least "
-        f"5 frames away; by speaker: {measures.PAIRS} pairs of each held-out speaker (of GRID: of each held-out "
+        f"5 frames away; by speaker: {measures.PAIRS} pairs of each held-out speaker (for latents of those whom the "
+        "embedded autoencoder was not trained on either; of GRID: of each held-out "
         "sentence), their mean over the number in brackets. Offset found: within one frame of the truth.\n\n"
         "![curves](stable_syncnet.png)\n"
     )

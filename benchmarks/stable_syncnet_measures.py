@@ -19,11 +19,17 @@ from latentsync.training.sync.validation import pair_scores
 PAIRS = 128  # of a speaker
 AT_ONCE = 32  # pairs
 FOUND = "speakers.json"  # in a run's folder
+KNOWN = 100  # drawn speakers, from the first on, whose pictures the embedded autoencoder was trained on
 
 
 def speaker_of(name: str) -> str:
     """`synth_003_1` -> `synth_003`; a GRID sentence, which has no underscore, stands for itself."""
     return name.rpartition("_")[0] or name
+
+
+def not_known(clips: Sequence[ClipCrops]) -> list[ClipCrops]:
+    """Those of drawn speakers whom the embedded autoencoder never saw."""
+    return [clip for clip in clips if int(clip.name.split("_")[1]) >= KNOWN]
 
 
 def answers(

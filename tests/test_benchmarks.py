@@ -209,6 +209,8 @@ def test_held_out_speakers_are_asked_one_by_one(tmp_path: Path) -> None:
     clips = [replace(talker(number), name=name) for number, name in enumerate(("synth_004_0", "bbaf2n", "synth_004_1"))]
     found = measures.answers(Same(), clips, None, pairs=16)  # type: ignore[arg-type]
     assert found == {"bbaf2n": 0.5, "synth_004": 0.5}
+    drawn = [replace(clips[0], name=f"synth_{number:03}_0") for number in (0, 99, 100, 199)]
+    assert [clip.name for clip in measures.not_known(drawn)] == ["synth_100_0", "synth_199_0"]
     assert measures.kept(tmp_path) == {}
     measures.keep(found, tmp_path)
     assert measures.kept(tmp_path) == found
@@ -231,6 +233,16 @@ def test_the_sync_sweep_keeps_what_earlier_sweeps_found(monkeypatch, tmp_path) -
         "latent-5000-20": "16",
         "grid-5000-20": "GRID s1",
     }
+
+
+def test_every_case_of_the_training_benchmark_is_a_run_that_can_begin() -> None:
+    import train
+    from latentsync.config import load_config
+    from latentsync.training.loop.runner import RunConfig
+
+    for case in (case for cases in train.CASES.values() for case in cases):
+        options = RunConfig.from_config(load_config(case.config, case.changes).run)
+        assert options.share(1) * options.gradient_accumulation == options.batch, case.name
 
 
 def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -> None:

@@ -122,6 +122,19 @@ def test_a_verdict_follows_the_differences_clip_by_clip() -> None:
     assert "| pixel SyncNet | 2 | 6 |" in table and "0.815 ± 0.512 (0.005)" in table and "inf" not in table
 
 
+def test_few_clips_and_seeds_that_disagree_show_nothing() -> None:
+    import claims_report as reports
+
+    noise = np.random.default_rng(0).normal(size=(2000, 4))
+    wrong = [over.low > 0 or over.high < 0 for over in map(reports.over_clips, noise)]
+    assert 0.03 < np.mean(wrong) < 0.07  # of 95 % intervals over nothing but noise
+    steady = reports.over_clips(np.array([0.4, 0.5, 0.6, 0.5]))
+    assert steady.low > 0
+    assert reports.verdict(steady, np.array([0.4, 0.6]), True) == reports.SHOWN
+    assert reports.verdict(steady, np.array([0.4, 0.6]), False) == reports.REVERSED
+    assert reports.verdict(steady, np.array([1.2, -0.2]), True) == reports.OPEN
+
+
 def test_curves_and_losses_are_read_off_the_logs(tmp_path) -> None:
     import claims_report as reports
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from latentsync.cli import main
 from latentsync.hub import Components, load_components, save_folder
+from latentsync.hub.card import retold
 from latentsync.hub.loras import LoraCard, WeightedLora, add_adapter, find_loras, read_card, save_lora, unet_digest
 from latentsync.hub.loras import with_loras as add
 from latentsync.types import CheckpointError, InputError
@@ -136,7 +137,13 @@ def test_loras_are_listed_and_merged(checkpoint, tmp_path, capsys) -> None:
     merged, added = load_components(to), loaded(checkpoint, str(first), f"{second}:0.5")
     for name, tensor in added.unet.state_dict().items():
         torch.testing.assert_close(merged.unet.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)  # kept in fp16
-    assert merged.settings == added.settings and str(first) in (to / "README.md").read_text()
+    assert merged.settings == added.settings
+    card = (to / "README.md").read_text()
+    assert "- `anna`, weight 1: 7 updates on 3 clips" in card and "- `bert`, weight 0.5:" in card
+    assert str(tmp_path) not in card, "so that it can be shared as it is"
+    assert "What the card of" in card and retold((checkpoint / "README.md").read_text()) in card
+    assert main(["share", str(to), "--to", str(tmp_path / "shared")]) == 0
+    assert "- `bert`, weight 0.5:" in (tmp_path / "shared" / "README.md").read_text()
     for arguments, said in (
         (["list", str(tmp_path / "merged")], "there is no LoRA in"),
         (["list", str(tmp_path / "gone")], "is no folder"),

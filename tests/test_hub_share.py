@@ -14,7 +14,17 @@ from safetensors.torch import load_file, save
 
 from latentsync.config import resource
 from latentsync.hub import Settings, convert, load_components, load_unet, save_folder
-from latentsync.hub.card import ClipCount, Compared, Curve, DataFacts, RunFacts, SourceShare, check_no_paths, duration
+from latentsync.hub.card import (
+    ClipCount,
+    Compared,
+    Curve,
+    DataFacts,
+    RunFacts,
+    SourceShare,
+    check_no_paths,
+    duration,
+    retold,
+)
 from latentsync.hub.remote import HubName
 from latentsync.hub.share import Package, Wishes, pack, read_sums, sums_faults, write_shared
 from latentsync.hub.upload import Target, push
@@ -253,11 +263,20 @@ def test_a_second_upload_replaces_what_the_first_left_and_nothing_else(checkpoin
 
     push(package_of(checkpoint), on_hub())
     source = hub.source("someone/dub")
-    (source / "NOTES.md").write_text("mine")
+    mine = ("NOTES.md", "examples/mine.png", "unet/notes.txt")
+    for name in mine:
+        (source / name).write_text("mine")
     push(package_of(checkpoint, replace(RUN, pictures={"losses.png": PICTURE})), on_hub())
     names = set(hub.list_repo_files("someone/dub", revision=MAIN))
-    assert "examples/dub.png" not in names and {"NOTES.md", ".gitattributes", "losses.png"} <= names
+    assert "examples/dub.png" not in names and {*mine, ".gitattributes", "losses.png"} <= names
     assert sums_faults(source) == []
+
+
+def test_a_card_retold_keeps_words_and_licence() -> None:
+    metadata, pictures = "---\nlicense: mit\ntags: [x]\n---\n", "![losses](losses.png)\n"
+    card = f"{metadata}\n# Anna\n\nTrained on **two** clips.\n\n{pictures}\n## Limits\n"
+    assert retold(card) == "Licence of the weights: mit.\n\nTrained on **two** clips.\n\n\n## Limits"
+    assert retold("# Plain\n\nWords.\n") == "Words."
 
 
 def test_other_peoples_repositories_and_public_ones_are_left_alone(checkpoint, hub) -> None:

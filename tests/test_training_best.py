@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from training_task import Killed, LineTask, lines, options
 
 from latentsync.training.loop.best import BestOnHeldOut
+from latentsync.training.loop.records import read_exported
 from latentsync.training.loop.runner import Report, run
+from latentsync.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LOSSES = [5.0, 4.0, 2.0, 3.0, 2.0, 2.5, 1.0, 1.0]  # of one validation after another, the first before any update
@@ -51,6 +53,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path) -> None:
     found = exported(tmp_path)
     assert all(torch.equal(tensor, task.seen[2][name]) for name, tensor in found.items())
     assert any(not torch.equal(tensor, task.seen[5][name]) for name, tensor in found.items())
+    assert read_exported(tmp_path) == 2
 
 
 def test_where_nothing_gets_better_the_first_weights_come_out(tmp_path, monkeypatch) -> None:
@@ -60,6 +63,14 @@ def test_where_nothing_gets_better_the_first_weights_come_out(tmp_path, monkeypa
     run(BestOnHeldOut(task, patience=2), options(**RUN), tmp_path)
     assert task.module.training is False and len(task.seen) == 3
     assert all(torch.equal(tensor, before[name]) for name, tensor in exported(tmp_path).items())
+    assert read_exported(tmp_path) == 0
+
+
+def test_losses_that_are_no_numbers_choose_no_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(globals(), "LOSSES", [float("nan")] * 3)
+    with pytest.raises(InputError, match="no held-out loss of 2 validations was a number"):
+        run(BestOnHeldOut(Told(), patience=2), options(**RUN), tmp_path)
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize("kill_at", [0, 4])
@@ -69,4 +80,5 @@ def test_a_killed_run_forgets_nothing(tmp_path, kill_at) -> None:
         run(BestOnHeldOut(Told(kill_at=kill_at), patience=3), options(**RUN), tmp_path / "killed")
     run(BestOnHeldOut(Told(), patience=3), options(**RUN), tmp_path / "killed")
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+    assert read_exported(tmp_path / "killed") == read_exported(tmp_path / "whole") == 2
     assert all(torch.equal(t, exported(tmp_path / "killed")[name]) for name, t in exported(tmp_path / "whole").items())

@@ -18,6 +18,7 @@ from latentsync.hub import save_folder
 from latentsync.hub.card import ClipCount, SourceShare
 from latentsync.training.loop.history import draw_curves, find_run, read_facts
 from latentsync.training.loop.provenance import base_model, own_name, without_paths
+from latentsync.training.loop.records import note_exported
 from latentsync.training.unet.data import read_clips
 from latentsync.types import InputError
 
@@ -89,6 +90,17 @@ def test_figures_are_those_of_the_metrics(run) -> None:
     picture = facts.pictures["losses.png"]
     assert picture == draw_curves(facts.losses, facts.validation), "the same figures give the same bytes"
     assert list(facts.pictures) == ["losses.png"] and _size(picture) == (800, 272)
+
+
+def test_what_a_run_did_after_its_export_is_not_told_of_the_weights(run) -> None:
+    note_exported(run, 100)
+    for step in (100, 300):
+        (run / "validation" / f"step_{step:08}").mkdir(parents=True)
+        (run / "validation" / f"step_{step:08}" / "dub.png").write_bytes(f"{step}".encode())
+    facts = read_facts(run, None, True)
+    assert (facts.updates, facts.ended) == (100, 300)
+    assert [(c.name, list(c.steps)) for c in facts.losses] == [("loss", [100])] and not facts.validation
+    assert facts.pictures["examples/dub.png"] == b"100"
 
 
 def _size(png: bytes) -> tuple[int, int]:

@@ -60,6 +60,7 @@ def merge(checkpoint: str, loras: list[str], to: Path) -> int:
     from latentsync.hub import load_components, save_folder
     from latentsync.hub.loras import with_loras
 
+    card = merged_card(to.name, checkpoint, loras)
     merged = with_loras(load_components(checkpoint), loras)
     save_folder(
         to,
@@ -67,8 +68,35 @@ def merge(checkpoint: str, loras: list[str], to: Path) -> int:
         vae=merged.vae,
         audio_encoder=merged.audio_encoder,
         settings=merged.settings,
-        card=f"# {to.name}\n\n`{checkpoint}` with LoRAs added: {', '.join(f'`{lora}`' for lora in loras)}.\n",
+        card=card,
         dtype=torch.float16,
     )
     print(f"{checkpoint} + {' + '.join(loras)} -> {to}")
     return 0
+
+
+def merged_card(name: str, checkpoint: str, loras: list[str]) -> str:
+    """What a merged checkpoint says of itself: what each LoRA was trained on, and what the card of its base says.
+
+    Paths of this machine are not told. CheckpointError where a LoRA is none.
+    """
+    from latentsync.hub.card import retold
+    from latentsync.hub.folder import CARD
+    from latentsync.hub.loras import WeightedLora, read_card
+    from latentsync.hub.networks import UNET_FILE, locate
+    from latentsync.training.loop.provenance import own_name
+
+    lines = []
+    for lora in map(WeightedLora.parse, loras):
+        card = read_card(lora.path)
+        data = f", hash of the data `{card.data}`" if card.data else ""
+        lines.append(
+            f"- `{card.name}`, weight {lora.weight:g}: {card.steps} updates on {card.clips} clips "
+            f"({card.seconds:.0f} s{data}), trained on `{own_name(card.base)}`"
+        )
+    base = own_name(checkpoint)
+    told = [f"# {name}", f"`{base}` with LoRAs added for good:", "\n".join(lines)]
+    own = locate(checkpoint, UNET_FILE) / CARD
+    if own.is_file():
+        told += [f"## What the card of `{base}` says", retold(own.read_text(encoding="utf-8"))]
+    return "\n\n".join(told) + "\n"

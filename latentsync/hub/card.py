@@ -92,7 +92,8 @@ class Compared:
 class RunFacts:
     """What a run folder tells. Every field may be empty: not every recipe notes everything."""
 
-    updates: int | None = None
+    updates: int | None = None  # that the shared weights had
+    ended: int | None = None  # that the run made in all
     began_from: str = ""  # what its weights began with; "": new ones
     base_model: str | None = None  # the same, where it is a name of the hub
     version: str = ""  # of latentsync
@@ -157,6 +158,17 @@ def renamed(card: str, name: str) -> str:
     old = match["name"]
     card = card.replace(f'("{old}")', f'("{name}")').replace(f"--checkpoint {old} ", f"--checkpoint {name} ")
     return card.replace(f"\n# {heading(old)}\n", f"\n# {heading(name)}\n", 1)
+
+
+def retold(card: str) -> str:
+    """What a card says, for a card of something that was made from it: without metadata, heading and pictures."""
+    from huggingface_hub import ModelCard
+
+    told = ModelCard(card, ignore_metadata_errors=True)
+    text = re.sub(r"\A\s*# .*\n", "", told.text)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("![")).strip()
+    licence = told.data.license  # type: ignore[union-attr]
+    return f"Licence of the weights: {licence}.\n\n{text}" if licence else text
 
 
 def check_no_paths(text: str, where: str) -> None:
@@ -231,6 +243,8 @@ def _use(facts: CardFacts) -> str:
 
 def _training(run: RunFacts) -> str:
     updates = f"{run.updates:,}" if run.updates is not None else NOT_STATED
+    if run.updates is not None and run.ended is not None and run.ended > run.updates:
+        updates += f" (the run went on to {run.ended:,}; these weights are of the earlier point)"
     code = ", ".join(
         filter(None, (run.version and f"latentsync {run.version}", run.git and f"commit `{run.git.rstrip('+')}`"))
     )

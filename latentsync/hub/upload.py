@@ -11,7 +11,7 @@ from pathlib import Path
 from latentsync.hub.card import SUMS
 from latentsync.hub.folder import CARD
 from latentsync.hub.remote import HubName
-from latentsync.hub.share import CURVES, EXAMPLES, PUBLISHED_FILES, Package
+from latentsync.hub.share import Package, read_sums
 from latentsync.types import InputError
 
 OF_THE_HUB = (".gitattributes", CARD)  # what a new repository may have from its making
@@ -32,7 +32,7 @@ def push(package: Package, target: Target) -> str:
     Files of an earlier `share` that are no longer there are removed; others are left alone.
     InputError: offline, not logged in, a repository with other things in it, or a public one without being asked for.
     """
-    from huggingface_hub import HfApi, is_offline_mode
+    from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
 
     if is_offline_mode():
         raise InputError(f"HF_HUB_OFFLINE is set: unset it to upload to {target.name}, or share to a folder")
@@ -46,27 +46,28 @@ def push(package: Package, target: Target) -> str:
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo, revision=revision)
+        _check_ours(there, target)
+        ours = set()
+        if SUMS in there:
+            ours = set(read_sums(Path(hf_hub_download(repo, SUMS, revision=revision, local_files_only=False)).parent))
         names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
         commit = api.upload_folder(
             repo_id=repo,
             folder_path=folder,
             revision=revision,
             commit_message=target.message,
-            delete_patterns=_stale(there, names, target) or None,
+            delete_patterns=sorted(ours.intersection(there) - names) or None,
         )
     return str(commit.commit_url)
 
 
-def _stale(there: Iterable[str], names: set[str], target: Target) -> list[str]:
-    """Files in the repository that an earlier `share` wrote and this one does not. InputError as `push`."""
+def _check_ours(there: Iterable[str], target: Target) -> None:
+    """InputError when the repository holds anything and no earlier `share` made it."""
     others = sorted(name for name in there if name not in OF_THE_HUB)
     if others and SUMS not in others:
         raise InputError(
             f"{target.name} holds {others[0]} and was not made by sharing: give another name, or another revision"
         )
-    folders = {name.partition("/")[0] for name in names if "/" in name} | {EXAMPLES}
-    ours = {CURVES, *PUBLISHED_FILES.values()}
-    return [name for name in others if name not in names and (name in ours or name.partition("/")[0] in folders)]
 
 
 @contextmanager

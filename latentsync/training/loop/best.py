@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from latentsync.training.loop.runner import Report
+from latentsync.types import InputError
 
 LOSS = "loss"  # the figure of a validation that is to fall
 
@@ -31,6 +32,7 @@ class BestOnHeldOut:
         self.best: dict[str, torch.Tensor] = {}
         self.task_state: dict[str, Any] = {}  # the inner task's when it was best
         self.loss, self.waited = float("inf"), 0
+        self.updates, self.exported_updates = 0, 0  # made so far; made when it was best
 
     def prepare(self, device: torch.device) -> None:
         """The inner task's."""
@@ -42,6 +44,7 @@ class BestOnHeldOut:
 
     def losses(self, module: torch.nn.Module, batch: Any, step: int) -> dict[str, torch.Tensor]:
         """The inner task's."""
+        self.updates = step + 1
         return self.task.losses(module, batch, step)
 
     def validate(self, module: torch.nn.Module) -> Report:
@@ -51,12 +54,18 @@ class BestOnHeldOut:
             self.loss, self.waited = float(report.figures[LOSS]), 0
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._trained(self.module)}
             self.task_state = copy.deepcopy(self.task.state_dict())
+            self.exported_updates = self.updates
         else:
             self.waited += 1
         return replace(report, stop=report.stop or self.waited >= self.patience)
 
     def export(self, module: torch.nn.Module, folder: Path) -> None:
-        """Write the best weights; `module` holds them from here on."""
+        """Write the best weights; `module` holds them from here on. InputError when no held-out loss was a number."""
+        if not self.best:
+            raise InputError(
+                f"no held-out loss of {self.waited} validations was a number, so no weights are better than others: "
+                "in another run_folder, lower run.learning_rate or use run.precision=no"
+            )
         with torch.no_grad():
             for name, tensor in self._trained(module):
                 tensor.copy_(self.best[name])
@@ -66,13 +75,14 @@ class BestOnHeldOut:
     def state_dict(self) -> dict[str, Any]:
         """The best weights so far, and how long ago that was."""
         mine = {"best": self.best, "task_state": self.task_state, "loss": self.loss, "waited": self.waited}
+        mine["exported_updates"] = self.exported_updates
         return {"task": self.task.state_dict(), **mine}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`. KeyError where it is that of another task."""
         self.task.load_state_dict(state["task"])
         self.best, self.task_state = state["best"], state["task_state"]
-        self.loss, self.waited = state["loss"], state["waited"]
+        self.loss, self.waited, self.exported_updates = state["loss"], state["waited"], state["exported_updates"]
 
     def _trained(self, module: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, tensor) for name, tensor in module.named_parameters() if tensor.requires_grad]

@@ -8,7 +8,7 @@ import math
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from latentsync.hub.share import CURVES, EXAMPLES
 from latentsync.media.reader import VideoReader
 from latentsync.training.loop.logbook import METRICS, VALIDATION, strip
 from latentsync.training.loop.provenance import base_model, data_facts, own_name, without_paths
-from latentsync.training.loop.records import CONFIG, RECORD
+from latentsync.training.loop.records import CONFIG, RECORD, read_exported
 from latentsync.training.loop.runner import EXPORT
 from latentsync.types import InputError
 
@@ -80,13 +80,15 @@ def read_facts(run: Path, licences: Path | None, examples: bool) -> RunFacts:
     Warns where data are no longer there to be counted.
     """
     config, record, lines = load_config(run / CONFIG), _record(run), list(_lines(run))
-    losses, validation = _curves(lines)
+    updates, ended = _updates(run), _ended(lines)
+    losses, validation = _curves([line for line in lines if updates is None or line["step"] <= updates])
     data = data_facts(config, record.get("data", ""), licences)
     if data.note:
         warnings.warn(f"the card says little of the data: {data.note}", UserWarning, stacklevel=2)
     start = OmegaConf.select(config, "start_from") or ""
     return RunFacts(
-        updates=_updates(lines),
+        updates=updates,
+        ended=ended,
         began_from=_began_from(start),
         base_model=base_model(start),
         version=record.get("version", ""),
@@ -96,13 +98,13 @@ def read_facts(run: Path, licences: Path | None, examples: bool) -> RunFacts:
         validation=validation,
         comparison=_comparison(run),
         settings=OmegaConf.to_yaml(without_paths(config)),
-        pictures=_pictures(run, losses, validation, examples),
+        pictures=_pictures(losses, validation, _examples(run, updates) if examples else []),
     )
 
 
 def _began_from(start: str) -> str:
     """What a run began with; of a run that is still there, with the updates that it had."""
-    updates = _updates(list(_lines(Path(start).parent))) if Path(start).name == EXPORT else None
+    updates = _updates(Path(start).parent) if Path(start).name == EXPORT else None
     return own_name(start) + (f" ({updates:,} updates)" if updates is not None else "")
 
 
@@ -126,7 +128,13 @@ def _lines(run: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-def _updates(lines: Sequence[Mapping[str, Any]]) -> int | None:
+def _updates(run: Path) -> int | None:
+    """That the exported weights had; of a run from before that was noted, all that it made."""
+    noted = read_exported(run)
+    return _ended(_lines(run)) if noted is None else noted
+
+
+def _ended(lines: Iterable[Mapping[str, Any]]) -> int | None:
     return max((int(line["step"]) for line in lines), default=None)
 
 
@@ -144,9 +152,9 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Curve], list[Curve
     return losses, [curve for name, curve in curves.items() if name.startswith(f"{VALIDATION}/")]
 
 
-def _pictures(run: Path, losses: Sequence[Curve], validation: Sequence[Curve], examples: bool) -> dict[str, bytes]:
+def _pictures(losses: Sequence[Curve], validation: Sequence[Curve], examples: Sequence[Path]) -> dict[str, bytes]:
     found = {CURVES: draw_curves(losses, validation)} if losses or validation else {}
-    for path in _examples(run) if examples else ():
+    for path in examples:
         name = f"{EXAMPLES}/{PLAIN_NAME.sub('-', path.stem)}.png"
         if path.suffix == ".png":
             found[name] = path.read_bytes()
@@ -155,9 +163,10 @@ def _pictures(run: Path, losses: Sequence[Curve], validation: Sequence[Curve], e
     return found
 
 
-def _examples(run: Path) -> list[Path]:
-    """Pictures and videos of the last validation, and the sheets of a fine-tuning's report."""
-    newest = sorted((run / VALIDATION).glob("step_*"))[-1:]
+def _examples(run: Path, updates: int | None) -> list[Path]:
+    """Pictures and videos of the last validation before the export, and the sheets of a fine-tuning's report."""
+    known = sorted((run / VALIDATION).glob("step_*"))
+    newest = [path for path in known if updates is None or int(path.name.partition("_")[2]) <= updates][-1:]
     found = [path for folder in newest for path in sorted(folder.iterdir()) if path.suffix in (".png", ".mp4")]
     return found + (sorted((run.parent / REPORT).glob("segment_*.png")) if run.name == FINE_TUNED else [])
 

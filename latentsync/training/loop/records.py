@@ -21,7 +21,7 @@ from latentsync.training.loop.options import RunConfig
 from latentsync.training.loop.runtime import is_main_process
 from latentsync.types import InputError
 
-CONFIG, RECORD = "config.yaml", "run.json"
+CONFIG, RECORD, EXPORTED = "config.yaml", "run.json", "exported.json"
 # What may change between two starts of one run without making it another.
 CHANGEABLE = ("run_folder", "run.steps", "run.workers", "run.save_every", "run.validate_every", "run.log")
 GIT_SECONDS = 10.0
@@ -68,6 +68,18 @@ def _flat(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def note_exported(folder: Path, updates: int) -> None:
+    """Note how many updates the weights had that the run in `folder` exported."""
+    text = json.dumps({"updates": updates}) + "\n"
+    write_whole(folder / EXPORTED, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_exported(folder: Path) -> int | None:
+    """What `note_exported` noted; None where nothing was."""
+    path = folder / EXPORTED
+    return int(json.loads(path.read_text(encoding="utf-8"))["updates"]) if path.is_file() else None
 
 
 def git_hash() -> str:

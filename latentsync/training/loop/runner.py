@@ -20,6 +20,7 @@ from latentsync.training.loop.checkpoints import Checkpoints
 from latentsync.training.loop.devices import enable_gradient_checkpointing, make_accelerator, make_optimizer, to_device
 from latentsync.training.loop.logbook import Logbook, Report
 from latentsync.training.loop.options import RunConfig
+from latentsync.training.loop.records import EXPORTED, note_exported
 from latentsync.training.loop.samples import BadSample, Part, Parts, check_share, part_stream
 from latentsync.training.loop.task import Task
 from latentsync.types import InputError
@@ -199,5 +200,7 @@ class _Run:
                 if self.whole is not None:
                     self.whole.load_state_dict(state)
                     module = self.whole
+                (self.folder / EXPORTED).unlink(missing_ok=True)  # of the weights that are replaced now
                 self.task.export(module.eval(), self.folder / EXPORT)
+                note_exported(self.folder, getattr(self.task, "exported_updates", self.progress.step))
         accelerator.wait_for_everyone()
