@@ -82,6 +82,17 @@ def tuning(checkpoint: Path, folder: Path, *changes: str, config: str = "finetun
     return FineTuning(load_config(config, [*given, *(quick if config == "finetune" else []), *changes]))
 
 
+def test_several_processes_are_refused_before_anything_is_done(checkpoint, tmp_path, monkeypatch) -> None:
+    """Every one of them would prepare, dub and write the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        InputError, match=r"one process and 2 were launched.*without accelerate launch.*train/unet\.py.*lora\.rank"
+    ):
+        tuning(checkpoint, tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert tuning(checkpoint, tmp_path).name == "anna"
+
+
 @pytest.mark.parametrize("kind", ["mel", "whisper"])
 def test_training_sees_what_the_checkpoint_was_made_with(kind, tmp_path) -> None:
     checkpoint = write_checkpoint(tmp_path, kind)

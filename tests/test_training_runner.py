@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import runpy
 import shutil
 import sys
@@ -118,7 +119,8 @@ def test_a_bad_sample_is_named_counted_and_replaced(tmp_path) -> None:
 
 
 def test_too_many_bad_samples_stop_the_run(tmp_path) -> None:
-    with pytest.raises(InputError, match=r"18 of 32 samples are bad.*clip_31: it is torn"):
+    told = r"18 of 32 samples are bad.*clip_31: it is torn.*or leave them out, and start again in another run_folder"
+    with pytest.raises(InputError, match=told):
         run(LineTask(bad=range(14, 100)), options(batch=8), tmp_path)
 
 
@@ -217,6 +219,17 @@ def test_tensorboard_holds_every_loss_and_picture(tmp_path) -> None:
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(noted)
     media = sorted(path.name for path in (tmp_path / "validation" / "step_00000003").iterdir())
     assert media == ["grey.png", "still.mp4"]
+
+
+@pytest.mark.parametrize(("log", "package"), [("wandb", "wandb"), ("wandb-offline", "wandb"), ("tensorboard",) * 2])
+def test_a_logger_that_is_not_installed_is_told_before_anything_is_done(log, package, tmp_path, monkeypatch) -> None:
+    """Accelerate passed it over, and the first validation with a video ended the run hours later."""
+    find = importlib.util.find_spec
+    gone = (package, f"{package}X")  # accelerate would take tensorboardX too
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
+    with pytest.raises(InputError, match=rf'run\.log={log} needs {package}: pip install "latentsync\[train\]"'):
+        run(LineTask(kill_at=0), options(log=log), tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,19 @@ def test_it_is_not_told_too_often_nor_without_cause() -> None:
     assert noted(StuckGuard(report, 1024), [0.4] * 600) == []
 
 
+def test_a_short_run_is_watched_too(clips) -> None:
+    """32 updates of 1024 pairs sat at 0.6931 to the end, and nothing was said."""
+    report = DataReport(clips=9, looked_at=9, agreement=0.5)
+    stuck = [math.log(2)] * 32
+    told = noted(StuckGuard(report, 1024, updates=32), stuck)
+    assert len(told) == 1 and "in the last 16 updates" in told[0]
+    assert len(noted(StuckGuard(report, 1024, updates=12), stuck[:12])) == 1
+    assert noted(StuckGuard(report, 1024, updates=8), stuck[:8]) == []  # too few to tell by
+    assert noted(StuckGuard(report, 1024, updates=32), np.linspace(0.693, 0.5, 32).tolist()) == []
+    assert len(noted(StuckGuard(report, 1024, updates=100_000), [math.log(2)] * WATCHED)) == 1
+    assert len(noted(task(clips, "run.steps=32").guard, stuck)) == 1
+
+
 def test_of_several_processes_one_tells(monkeypatch) -> None:
     report = DataReport(clips=9, looked_at=9, agreement=0.5)
     for process, told in (("0", 1), ("1", 0), ("7", 0)):

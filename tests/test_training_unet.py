@@ -244,6 +244,11 @@ def test_a_frozen_encoder_is_listened_to_through_the_cache(material) -> None:
     torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=1e-3)  # features are kept in half precision
 
 
+def test_a_video_network_of_other_windows_is_told_before_clips_are_encoded(material) -> None:
+    with pytest.raises(InputError, match=r"videomae looks at 16 frames.* windows\.frames is 8: .*windows\.frames=16"):
+        build(stage2(material, "weights.sync=0", "windows.frames=8"))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -52,6 +52,14 @@ def trained(options: DictConfig, made: UniSyncTask, data: str = "d") -> Path:
     return folder
 
 
+def test_the_guard_knows_how_short_the_run_is(tmp_path) -> None:
+    people = clips(count=6)
+    guard = make_task(config(tmp_path, "run.steps=20"), people[:4], people[4:]).guard
+    with pytest.warns(UserWarning, match="nothing was learned in the last 10 updates"):
+        for step in range(10):
+            guard.note(step, torch.tensor(guard.chance))
+
+
 def test_it_learns_and_ends_in_a_folder(tmp_path) -> None:
     people = [replace(switcher(seed, size=32), speaker=f"{seed}") for seed in range(6)]
     changes = ("run.steps=14", "run.batch=16", "run.learning_rate=0.003", f"pairs.negative_distance={SWITCHED}")

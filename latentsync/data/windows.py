@@ -121,7 +121,7 @@ class WindowClip:
 def window_starts(clip: ClipCrops, frames: int) -> np.ndarray:
     """(n,) first frames of windows with a face throughout.
 
-    InputError when the clip is shorter than two windows, or has none: a reference from elsewhere cannot be drawn.
+    InputError when the clip has no two such windows that share no frame: the reference would show the answer.
     """
     if len(clip) < 2 * frames:
         raise InputError(
@@ -130,6 +130,12 @@ def window_starts(clip: ClipCrops, frames: int) -> np.ndarray:
     starts = np.flatnonzero(sliding_window_view(clip.usable, frames).all(axis=1))
     if not len(starts):
         raise InputError(f"{clip.name} shows a face in no {frames} frames in a row: prepare it again, or leave it out")
+    apart = int(starts[-1] - starts[0])
+    if apart < frames:
+        raise InputError(
+            f"{clip.name} shows a face in windows of {frames} frames that start at most {apart} frames apart, so that "
+            "a reference would show the answer: prepare it again, give a longer clip, or leave it out"
+        )
     return starts
 
 

@@ -19,7 +19,7 @@ def trepa_loss(critic: VideoFeatures, generated: torch.Tensor, real: torch.Tenso
     if generated.shape[1] != critic.frames:
         raise InputError(
             f"TREPA's network looks at {critic.frames} frames and windows have {generated.shape[1]}: train with "
-            f"frames={critic.frames} or give another network"
+            f"windows.frames={critic.frames} or give another network"
         )
     with torch.no_grad():
         wanted = _vectors(critic, real)

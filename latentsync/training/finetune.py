@@ -25,6 +25,7 @@ from latentsync.training.loop.options import RunConfig
 from latentsync.training.loop.recipe import train
 from latentsync.training.loop.records import plan
 from latentsync.training.loop.runner import EXPORT
+from latentsync.training.loop.runtime import launched_processes
 from latentsync.training.loop.task import Task
 from latentsync.training.unet.build import EXPORTED_DEFAULTS, make_task
 from latentsync.training.unet.data import read_clips
@@ -66,7 +67,8 @@ class FineTuning:
     """The steps, over a merged configuration of the form of `configs/finetune.yaml`."""
 
     def __init__(self, config: DictConfig) -> None:
-        """InputError for senseless options; files are looked at, nothing is computed."""
+        """InputError for senseless options or several processes; files are looked at, nothing is computed."""
+        check_alone()
         check_options(config)
         self.config, self.folder = config, Path(config.folder)
         self.name = config.name or self.folder.resolve().name
@@ -122,6 +124,15 @@ class FineTuning:
         }
         settled |= {f"export.{key}": defaults[key] for key in EXPORTED_DEFAULTS}
         return settle(self.config.training, settled, "training", load_config("unet/default"))
+
+
+def check_alone() -> None:
+    """InputError where several processes were launched: each would prepare, dub and write the same files."""
+    if launched_processes() > 1:
+        raise InputError(
+            f"fine-tuning runs in one process and {launched_processes()} were launched: start it without accelerate "
+            "launch, or train on many with train/unet.py (start_from, data.manifest, lora.rank)"
+        )
 
 
 def check_options(config: DictConfig) -> None:

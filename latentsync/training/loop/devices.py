@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     """Accelerate's object for one run; a process may have one run after another.
 
-    InputError when accelerate is not installed, or the device cannot compute in the wanted precision.
+    InputError when accelerate or the wanted logger is not installed, or the device cannot compute in the wanted
+    precision.
     """
     try:
         from accelerate.utils import set_seed
     except ImportError as error:
         raise InputError('training needs accelerate: pip install "latentsync[train]"') from error
+    _check_logger(config.log)
     accelerator = _accelerator(config, folder, config.precision)
     if config.precision == "bf16" and accelerator.device.type == "cpu" and not computes_in_bf16(accelerator.device):
         warn_user("this processor does not compute in bf16, and would be many times slower in it: it trains in float32")
@@ -40,6 +42,15 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.share(accelerator.num_processes)
     set_seed(config.seed, device_specific=True)
     return accelerator
+
+
+def _check_logger(log: str) -> None:
+    """InputError when the package that `run.log` asks for is missing: Accelerate would pass over it in silence."""
+    from accelerate.utils import is_tensorboard_available, is_wandb_available
+
+    package, there = log.partition("-")[0], {"wandb": is_wandb_available, "tensorboard": is_tensorboard_available}
+    if package in there and not there[package]():
+        raise InputError(f'run.log={log} needs {package}: pip install "latentsync[train]", or set run.log=off')
 
 
 def _accelerator(config: RunConfig, folder: Path, precision: str) -> Accelerator:

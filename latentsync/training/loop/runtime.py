@@ -28,6 +28,11 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def launched_processes() -> int:
+    """How many processes were launched to work together; also before Accelerate has been set up."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def warn_user(told: str) -> None:
     """A UserWarning, on the main process only: the others would say the same."""
     if is_main_process():

@@ -150,6 +150,6 @@ def check_share(bad: int, seen: int, last: str) -> None:
     if bad > BAD_SHARE * max(seen, BAD_GRACE):
         raise InputError(
             f"{bad} of {seen} samples are bad, more than {BAD_SHARE:.0%}; bad_samples.txt in the run folder names them "
-            f"(the last: {last}): mend these clips and start the same command again, or leave them out in another "
-            "run_folder"
+            f"(the last: {last}): mend these clips or leave them out, and start again in another run_folder; this one "
+            "only goes on with the data that it began with, so with the same files put back"
         )

@@ -135,7 +135,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         network,
         PairSampler(seen, network.input, recipe, config.run.seed),
         PairSampler(unseen, network.input, plain, VALIDATION_SEED),
-        StuckGuard(report, config.run.batch, recipe.crossed),
+        StuckGuard(report, config.run.batch, recipe.crossed, updates=config.run.steps),
         ValidationRecipe(**config.validation),
         training[0].crops.shape[1],
         encode,

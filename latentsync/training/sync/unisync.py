@@ -163,7 +163,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         network,
         PairSampler(samplers[0], network.visual, recipe, config.run.seed),
         PairSampler(samplers[1], network.visual, plain, VALIDATION_SEED),
-        StuckGuard(report, config.run.batch, recipe.crossed, chance),
+        StuckGuard(report, config.run.batch, recipe.crossed, chance, config.run.steps),
         ValidationRecipe(**config.validation),
         margin,
     )

@@ -34,7 +34,7 @@ def load_critics(config: DictConfig, weights: WeightedSum, latent_size: int) -> 
     perceptual: Lpips | None = None
     if weights.wants("perceptual"):
         perceptual = load_lpips(losses.perceptual_backbone, losses.perceptual_heads)
-    trepa = _trepa(losses.trepa_critic) if weights.wants("trepa") else None
+    trepa = _trepa(losses.trepa_critic, config.windows.frames) if weights.wants("trepa") else None
     return Critics(sync, perceptual, trepa, HALF.get(config.run.precision))
 
 
@@ -84,10 +84,16 @@ def _one_by_one(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> S
     return each
 
 
-def _trepa(name: str | None) -> VideoFeatures:
+def _trepa(name: str | None, frames: int) -> VideoFeatures:
     if name is None:
         raise InputError(
             "TREPA needs a video network: give losses.trepa_critic, a VideoMAE by name or path (train/videomae.py "
             "makes a small one), or set weights.trepa=0"
         )
-    return load_video_features(name)
+    critic = load_video_features(name)
+    if critic.frames != frames:
+        raise InputError(
+            f"TREPA's network {name} looks at {critic.frames} frames and windows.frames is {frames}: set "
+            f"windows.frames={critic.frames}, or give another losses.trepa_critic"
+        )
+    return critic
