@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,13 @@ def test_missing_clips_and_splits_are_told_before_training(folder: Path) -> None
     manifest = read_manifest(folder)
     with pytest.raises(InputError, match=r"no clip in the split 'test' \(it has: train, validation\)"):
         manifest.clips("test")
+    for split, only, change in (
+        ("train", "validation", "fewer of them out (lower"),
+        ("validation", "train", "more of them out (raise"),
+    ):
+        entries = [replace(one, split=only) for one in manifest.entries]
+        with pytest.raises(InputError, match=rf"no clip in the split '{split}'.* hold {re.escape(change)} split\.val"):
+            replace(manifest, entries=tuple(entries)).clips(split)
     (folder / "clips" / "three.npz").unlink()
     with pytest.raises(InputError, match=r"1 of 6 files that are not there, clips/three.npz first"):
         manifest.clips("train")

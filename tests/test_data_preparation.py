@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,14 @@ from latentsync.config import load_config
 from latentsync.data.cached import FeatureCache
 from latentsync.data.manifest import read_manifest
 from latentsync.data.preparation import chain, continuous, report
+from latentsync.data.preparation.outcome import DEFECT
+from latentsync.data.preparation.probe import NO_SOUND
+from latentsync.data.preparation.quality import quality
 from latentsync.data.preparation.run import Preparation, prepare_data
+from latentsync.data.preparation.store import UNREADABLE
+from latentsync.data.preparation.sync import SyncScore
 from latentsync.data.representations import RepresentationCache, TrackedLandmarks
+from latentsync.data.synthetic import write_clip
 from latentsync.hub import load_audio_encoder
 from latentsync.training.unet.data import cache_folder
 from latentsync.types import InputError
@@ -144,7 +151,9 @@ def test_another_threshold_repeats_nothing_and_another_size_only_what_hangs_on_i
     forbid(monkeypatch, "probe", "resample", "cuts")
     with monkeypatch.context() as patched:
         forbid(patched, "track_segment", "measure", "quality")
-        with pytest.raises(InputError, match=r"no clip is left of 7 file\(s\): most fell at stage"):
+        with pytest.raises(InputError, match=r"1 quality too small\): make quality\.smallest smaller, or give sharper"):
+            prepared(videos / "anna", folder, "quality.smallest=0.99")
+        with pytest.raises(InputError, match=r"no clip is left of 7 file\(s\): most fell at stage probe"):
             prepared(videos, folder, "quality.smallest=0.99")
     report = json.loads((folder / "report.json").read_text())
     assert [count["dropped"] for count in report["stages"] if count["stage"] == "quality"] == [{"quality too small": 2}]
@@ -205,8 +214,18 @@ def test_features_of_an_encoder_are_kept_where_trainings_read_them(
 
 def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(InputError, match=r"cannot be written .*: make room, or set data\.cache_folder"):
+    with pytest.raises(InputError, match=r"cannot be written .*: make it a folder that .* or set data\.cache_folder"):
         FeatureCache(load_audio_encoder("embedded"), tmp_path / "file" / "audio")(np.zeros(16000, np.float32))
+
+
+def test_a_clip_is_tried_again_once_the_cache_can_be_written(done: Preparation, videos: Path, tmp_path) -> None:
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    encoded = "features.audio_encoder=embedded"
+    (folder / "features" / "audio").write_text("not a folder")
+    with pytest.raises(InputError, match=r"the cache '.*audio' cannot be written"):
+        prepared(videos / "anna", folder, encoded)
+    (folder / "features" / "audio").unlink()
+    assert len(prepared(videos / "anna", folder, encoded).manifest.entries) == 1
 
 
 def test_a_full_disk_is_no_fault_of_the_video(videos: Path, tmp_path, monkeypatch) -> None:
@@ -231,6 +250,89 @@ def test_an_error_of_the_program_is_told_and_tried_again(
             prepared(videos / "anna", folder)
     assert "KeyError" in json.loads((folder / "report.json").read_text())["defects"][0]
     assert len(prepared(videos / "anna", folder).manifest.entries) == 1
+
+
+def test_an_error_of_the_program_in_one_segment_leaves_the_others(videos: Path, tmp_path, monkeypatch) -> None:
+    frames, sounds = zip(*((frames, speech.waveform) for frames, speech in map(make.spoken, (1, 2))), strict=True)
+    write_clip(tmp_path / "two.mp4", [*frames[0], *frames[1]], waveform=np.concatenate(sounds))
+    judged = []
+
+    def fails_once(crops: np.ndarray) -> dict:
+        judged.append(len(crops))
+        return quality(crops) if len(judged) > 1 else {}["oops"]
+
+    monkeypatch.setattr(chain, "quality", fails_once)
+    result = prepared(tmp_path / "two.mp4", tmp_path / "out")
+    assert judged == [40, 40] and [entry.start for entry in result.manifest.entries] == [1.6]
+    [defect] = result.report.defects
+    assert "at stage quality, 0.00 to 1.60 s: KeyError" in defect
+
+
+def test_what_has_changed_in_a_file_counts_in_the_same_process(
+    done: Preparation, videos: Path, tmp_path, monkeypatch
+) -> None:
+    class Written:
+        """A critic whose answer is what its file said when it was loaded."""
+
+        def __init__(self, name: str) -> None:
+            self.offset = float(Path(name).read_text())
+
+        def score(self, *_: object) -> SyncScore:
+            return SyncScore(self.offset, 0.5)
+
+    monkeypatch.setattr(chain, "choose_critic", Written)
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    critic, table = tmp_path / "critic.pt", tmp_path / "people.tsv"
+    for offset, speaker in ((2.0, "anna"), (-3.0, "carla")):
+        critic.write_text(str(offset))
+        table.write_text(f"file\tspeaker\ntalk.mp4\t{speaker}\n")
+        [entry] = prepared(videos / "anna", folder, f"sync.critic='{critic}'", f"speakers='{table}'").manifest.entries
+        assert (entry.av_offset, entry.speaker) == (offset, speaker)
+
+
+def test_a_row_that_may_be_of_two_videos_is_no_answer(done: Preparation, videos: Path, tmp_path) -> None:
+    """Told of files before any work, and of what shards hold when they have been read."""
+    table = tmp_path / "people.tsv"
+    table.write_text("file\tspeaker\ntalk.mp4\tanna\n")
+    with pytest.raises(InputError, match=r"lists 'talk\.mp4', which may be '.*anna/talk\.mp4' or '.*bert/talk\.mp4'"):
+        prepared(videos, tmp_path / "out", f"speakers='{table}'")
+    assert not (tmp_path / "out").exists()
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    samples = {f"{name}/talk": ((videos / name / "talk.mp4").read_bytes(), {}) for name in ("anna", "bert")}
+    shard = make.write_shard(tmp_path / "part.tar", samples)
+    with pytest.raises(InputError, match=r"'.*part\.tar::anna/talk\.mp4' or '.*part\.tar::bert/talk\.mp4'"):
+        prepared(shard, folder, f"speakers='{table}'")
+    table.write_text("file\tspeaker\nanna/talk.mp4\ta\nbert/talk.mp4\tb\n")
+    assert [entry.speaker for entry in prepared(shard, folder, f"speakers='{table}'").manifest.entries] == ["a", "b"]
+
+
+def test_speakers_that_are_all_in_one_split_are_noted(done: Preparation, videos: Path, tmp_path) -> None:
+    assert not any("validation" in notice for notice in done.report.notices)
+    folder = shutil.copytree(done.manifest.path.parent, tmp_path / "copy")
+    for share, told in (("0.9999", "2 speakers are held out .*: lower"), ("0.0001", "none of 2 speakers .*: raise")):
+        noted = prepared(videos, folder, f"split.validation={share}").report.notices
+        assert any(re.search(told, notice) for notice in noted)
+
+
+def test_every_reason_has_a_remedy() -> None:
+    code = "".join(path.read_text() for path in Path(chain.__file__).parent.glob("*.py"))
+    reasons = re.findall(r'Dropped\(f?"([^"]+)"', code)
+    assert {"no face", "quality too small"} < set(reasons)
+    for reason in (*reasons, UNREADABLE, NO_SOUND, DEFECT):
+        assert report.remedy(reason)
+
+
+def test_two_processes_give_the_same_clips_as_one(done: Preparation, videos: Path, tmp_path) -> None:
+    """The answers of several come as they are ready; the processes inherit nothing and have to load all themselves."""
+    some = [str(videos / name) for name in ("anna/talk.mp4", "bert/mute.mp4", "bert/talk.mp4")]
+    several = prepared(videos, tmp_path / "out", "workers=2", f"videos={some}")
+    assert several.manifest.entries == done.manifest.entries
+    for entry in done.manifest.entries:
+        ours, theirs = (found.manifest.clip(entry) for found in (done, several))
+        np.testing.assert_array_equal(ours.crops, theirs.crops)
+        np.testing.assert_array_equal(ours.waveform, theirs.waveform)
+    drops = json.loads(several.report.path.read_text())["dropped"]
+    assert [(drop["place"]["source"], drop["reason"]) for drop in drops] == [(some[1], NO_SOUND)]
 
 
 @pytest.mark.parametrize(

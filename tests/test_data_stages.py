@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import av
 import data_clips
 import data_pool
 import numpy as np
@@ -23,7 +26,7 @@ from latentsync.data.preparation.quality import exposure, quality, sharpness
 from latentsync.data.preparation.resample import tick_table
 from latentsync.data.preparation.segments import split_scene
 from latentsync.data.preparation.speakers import Speakers, draw_split
-from latentsync.data.preparation.store import Dropped
+from latentsync.data.preparation.store import Dropped, StageStore, Unwritable
 from latentsync.data.preparation.sync import LipLevelCritic, Spoken, measure
 from latentsync.data.preparation.workers import Pool
 from latentsync.data.synthetic import Speech, synthesize_speech
@@ -210,6 +213,52 @@ def test_who_speaks_by_folder_file_and_table(tmp_path: Path) -> None:
         broken.write_text(text)
         with pytest.raises(InputError, match=told):
             Speakers(str(broken))
+
+
+def test_a_bare_name_in_a_table_stands_for_one_video(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("file,speaker\n1.mp4,anna\n2.mp4,bert\n")
+    speakers = Speakers(str(table))
+    speakers.check({"d/x/1.mp4": "x/1.mp4", "d/2.mp4": "2.mp4", "d/3.mp4": "3.mp4"})
+    for names in (("x/1.mp4", "y/1.mp4"), ("1.mp4", "y/1.mp4")):
+        with pytest.raises(InputError, match=r"lists '1\.mp4', which may be 'd/.*1\.mp4' or 'd/y/1\.mp4': write"):
+            speakers.check({f"d/{name}": name for name in names})
+    with pytest.raises(InputError, match=r"may be 'd/1\.mp4' or 'e/1\.mp4'"):  # of two folders that were given
+        speakers.check({"d/1.mp4": "1.mp4", "e/1.mp4": "1.mp4"})
+    Speakers("folder").check({"d/1.mp4": "1.mp4", "e/1.mp4": "1.mp4"})
+    table.write_text("file,speaker\n1.mp4,anna\ny/1.mp4,bert\n")
+    Speakers(str(table)).check({"d/1.mp4": "1.mp4", "d/y/1.mp4": "y/1.mp4"})
+
+
+def test_a_file_with_two_answers_in_a_table_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("file,speaker,split\n1.mp4,anna,train\n1.mp4,anna,train\n")
+    assert Speakers(str(table)).of("1.mp4", "", {}) == ("anna", "train")
+    table.write_text("file,speaker,split\n1.mp4,anna,train\n2.mp4,eve,\n1.mp4,bert,\n")
+    with pytest.raises(InputError, match=r"line 4: '1\.mp4' is listed twice, as anna, train and bert: leave one"):
+        Speakers(str(table))
+
+
+def failing(error: Exception, cause: Exception) -> Callable[[], dict[str, Any]]:
+    def compute() -> dict[str, Any]:
+        raise error from cause
+
+    return compute
+
+
+def test_only_what_the_content_is_to_blame_for_is_stored(tmp_path: Path) -> None:
+    """libav's errors are the content's, also those that are OSError: EIO is where a file is cut off."""
+    store = StageStore(tmp_path, {"probe": "1"})
+    for cause in (PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")):
+        with pytest.raises(InputError, match="told"):
+            store.result("probe", "key", failing(InputError("told"), cause))
+    with pytest.raises(Unwritable):
+        store.result("probe", "key", failing(Unwritable("told"), PermissionError(13, "Permission denied")))
+    assert not list(tmp_path.rglob("*.json"))
+    for cause in (av.error.PermissionError(1, "Operation not permitted"), ValueError("damaged")):
+        found = store.result("probe", type(cause).__name__, failing(InputError("told"), cause))
+        assert found["dropped"] == "cannot be read"
+    assert len(list(tmp_path.rglob("*.json"))) == 2
 
 
 def test_a_task_that_kills_its_process_is_found_and_the_rest_is_done(monkeypatch) -> None:

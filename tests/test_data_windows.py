@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from models_tiny_vae import tiny_vae
 from latentsync.audio.features import ArrayWaveform
 from latentsync.audio.mel_encoder import MARGIN, MelEncoder
 from latentsync.audio.windows import audio_windows
+from latentsync.data.arrays import StoredTensor
 from latentsync.data.augmentation import Look, Voice
-from latentsync.data.cached import LatentCache
+from latentsync.data.cached import LatentCache, cached, kept
 from latentsync.data.crops import ClipCrops, load_folder
+from latentsync.data.preparation.store import Unwritable
 from latentsync.data.sampling import CONTEXT_DISTANCE, REFERENCE_DISTANCE, FrameSampler, clip_weights, sample_generator
 from latentsync.data.sound import SILENT_COLUMN, ClipSound
 from latentsync.data.windows import MelSound, WindowClip, WindowRecipe, Windows, window_starts
@@ -77,6 +81,27 @@ def test_a_clip_too_short_for_the_distance_takes_its_farthest_frames() -> None:
     batch = drawn([latent_clip("a_1", 20, 10)], 16, frames=10)
     starts, references = batch["latents"][:, 0, 0, 0, 0], batch["reference"][:, 0, 0, 0, 0]
     assert torch.equal((references - starts).abs(), torch.maximum(starts, 10 - starts))
+
+
+@pytest.mark.parametrize("others", [0, 1, 15])
+def test_a_clip_whose_reference_would_show_the_answer_is_refused(others) -> None:
+    """One window with faces was its own reference; neighbouring ones share frames with theirs."""
+    clip = clip_of("a_1", 75)
+    clip.landmarks[: 75 - 16 - others] = np.nan
+    with pytest.raises(InputError, match=rf"a_1 shows a face .* {others} frames apart.*reference.*leave it out"):
+        window_starts(clip, 16)
+
+
+def test_the_shortest_clip_has_a_reference_that_shares_no_frame() -> None:
+    clip = clip_of("a_1", 75)
+    clip.landmarks[16:59] = np.nan  # a face in the first and in the last window
+    assert window_starts(clip, 16).tolist() == [0, 59]
+    clip.landmarks[16:32] = 0.0
+    clip.landmarks[32:] = np.nan
+    sound = MelSound(clip.waveform, 0.0)
+    latents = torch.arange(75, dtype=torch.float16)[None, :, None, None].expand(4, -1, 2, 2)
+    batch = drawn([WindowClip(clip, window_starts(clip, 16), sound, latents=latents, masked=-latents)], 16)
+    assert (batch["latents"] - batch["reference"]).abs().min() == 16
 
 
 def test_windows_are_drawn_as_often_as_the_recipe_says() -> None:
@@ -156,6 +181,47 @@ def test_latents_of_a_clip_hide_the_mouth(tmp_path) -> None:
     assert torch.equal(masked[:], also_masked[:])
     assert not torch.equal(first[:], second[:])
     assert first.shape == (4, 3, 4, 4)
+
+
+@pytest.mark.parametrize("left", [0, 20, -8])
+def test_a_damaged_file_of_a_cache_is_named_and_made_again_once_it_is_removed(tmp_path, left: int) -> None:
+    """As an error that a training takes a bad sample by; see `UNetTask.batch`."""
+    make = lambda: {"x": torch.arange(12.0)}  # noqa: E731
+    path = kept(tmp_path, [b"contents"], make)
+    path.write_bytes(path.read_bytes()[:left])
+    stored = StoredTensor(path, "x")
+    for read in (lambda: stored[:2], lambda: len(stored), lambda: cached(tmp_path, [b"contents"], make)):
+        with pytest.raises(InputError, match=rf"'{path}' is damaged or cut off .*: remove it, and it is made again"):
+            read()
+    path.unlink()
+    assert torch.equal(StoredTensor(kept(tmp_path, [b"contents"], make), "x")[:2], torch.tensor([0.0, 1.0]))
+
+
+def test_processes_of_one_number_fill_one_cache(tmp_path, monkeypatch) -> None:
+    """Containers that share a disk count their processes alike: the second writes between the first one's two steps."""
+    make, replace_file, others = lambda: {"x": torch.arange(12.0)}, Path.replace, [1]
+
+    def replaced(path: Path, target: Path) -> Path:
+        if others:
+            others.clear()
+            kept(tmp_path, [b"contents"], make)
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    path = kept(tmp_path, [b"contents"], make)
+    assert not others and list(tmp_path.iterdir()) == [path]
+    assert torch.equal(cached(tmp_path, [b"contents"], make)["x"], torch.arange(12.0))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(Unwritable, match=r"cannot be written .*: make room, or set data\.cache_folder"):
+            kept(tmp_path, [b"contents"], lambda: {"x": torch.zeros(4096)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("computes", [False, True])

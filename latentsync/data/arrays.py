@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +13,9 @@ from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+
+from latentsync.types import InputError
 
 NPY = ".npy"
 LOCAL_HEADER = 30  # bytes of a zip member's own header; the lengths of its name and of its extra field stand at 26
@@ -86,9 +90,19 @@ def _at(path: Path, file: IO[bytes]) -> StoredArray:
     return found
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a safetensors file that was made once is read. InputError where it is damaged or cut off."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise InputError(f"'{path}' is damaged or cut off ({error}): remove it, and it is made again") from error
+
+
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a safetensors file, as `StoredArray`; to be indexed by numbers and slices."""
+    """One tensor of a safetensors file, as `StoredArray`; to be indexed by numbers and slices. OSError where the file
+    is gone, InputError where it is damaged."""
 
     path: Path
     name: str
@@ -97,11 +111,11 @@ class StoredTensor:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        with safe_open(self.path, "pt") as file:
+        with reading(self.path), safe_open(self.path, "pt") as file:
             return file.get_slice(self.name)[index]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its lengths."""
-        with safe_open(self.path, "pt") as file:
+        with reading(self.path), safe_open(self.path, "pt") as file:
             return tuple(file.get_slice(self.name).get_shape())

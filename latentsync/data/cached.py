@@ -7,25 +7,27 @@ fill one folder.
 from __future__ import annotations
 
 import hashlib
-import os
+import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from latentsync.audio.features import AudioEncoder
-from latentsync.data.arrays import Array, StoredTensor
+from latentsync.data.arrays import Array, StoredTensor, reading
 from latentsync.data.augmentation import Look
 from latentsync.data.crops import ClipCrops
+from latentsync.data.preparation.store import Unwritable
 from latentsync.data.sampling import pixels
 from latentsync.diffusion.conditioning import mask_pixels
 from latentsync.hub.tensors import module_digest
+from latentsync.media.outputs import DISK_FULL
 from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.precision import computes_in_bf16
-from latentsync.types import InputError
 
 Tensors = dict[str, torch.Tensor]
 ENCODED_AT_ONCE = 16  # frames
@@ -33,24 +35,38 @@ ROWS = "rows"  # of features, in their file
 
 
 def cached(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Tensors:
-    """What `make` makes of `contents`, from `folder` where it has been made before; memory-mapped."""
-    return load_file(kept(folder, contents, make))
+    """What `make` makes of `contents`, from `folder` where it has been made before; memory-mapped. InputError as
+    `kept`, and where the file is damaged."""
+    path = kept(folder, contents, make)
+    with reading(path):
+        return load_file(path)
 
 
 def kept(folder: Path, contents: Sequence[bytes], make: Callable[[], Tensors]) -> Path:
-    """The file in `folder` with what `make` makes of `contents`; made where it is not there. InputError on no room."""
+    """The file in `folder` with what `make` makes of `contents`; made where it is not there. Unwritable where the
+    machine does not let it be kept."""
     path = _place(folder, contents)
     if not path.exists():
-        made, partial = make(), path.with_name(f".{os.getpid()}-{path.name}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(made, partial)
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"the cache '{folder}' cannot be written ({error}): make room, or set data.cache_folder"
-            ) from error
+        _write(path, make())
     return path
+
+
+def _write(path: Path, made: Tensors) -> None:
+    """Whole or not at all. Containers that share a disk have processes of one number, so the name is drawn, and what
+    others leave is not touched: whether they live cannot be told from here."""
+    partial = path.with_name(f".{secrets.token_hex(8)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save(made))  # `save_file` tells a full disk by an error of its own kind, without a number
+        partial.replace(path)
+    except OSError as error:
+        remedy = "make room" if error.errno in DISK_FULL else "make it a folder that may be written"
+        raise Unwritable(
+            f"the cache '{path.parent}' cannot be written ({error}): {remedy}, or set data.cache_folder"
+        ) from error
+    finally:
+        with suppress(OSError):  # what kept it from being written keeps it from being removed
+            partial.unlink(missing_ok=True)
 
 
 def _place(folder: Path, contents: Sequence[bytes]) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from latentsync.data.arrays import stored_array
 from latentsync.data.crops import ClipCrops, Prepared, load_clip, load_readable
+from latentsync.data.preparation.speakers import TRAIN
 from latentsync.media.outputs import PrivateFile
 from latentsync.types import InputError
 
@@ -70,9 +71,10 @@ class Manifest:
         entries = [entry for entry in self.entries if entry.split == split]
         if not entries:
             there = ", ".join(sorted({entry.split for entry in self.entries}))
+            change = "hold fewer of them out (lower" if split == TRAIN else "hold more of them out (raise"
             raise InputError(
-                f"{self.path} has no clip in the split {split!r} (it has: {there}): prepare more speakers, or hold "
-                "more of them out with split.validation"
+                f"{self.path} has no clip in the split {split!r} (it has: {there}): prepare more speakers, or {change} "
+                "split.validation, or change split.seed or the split in the table of speakers)"
             )
         self._check_files(entries)
         return load_readable(entries, self.clip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -61,8 +61,8 @@ class Segment:
 
 
 def prepare(job: Job, found: VideoFile | Shard) -> list[Outcome]:
-    """Every video of a file or a shard. A video that fails for a reason of ours is a defect: told, and the rest go on;
-    a full disk stops the run."""
+    """Every video of a file or a shard. A video or a segment that fails for a reason of ours is a defect: told, and the
+    rest go on. What cannot be kept, see `store.check_disk`, stops the run."""
     outcomes: list[Outcome] = []
     try:
         for source in open_source(found, job.store):
@@ -87,7 +87,7 @@ class SourceChain:
         """All stages, as far as the video gets."""
         try:
             self._enter(OPEN)
-            speaker, split = _speakers(self.settings.speakers).of(
+            speaker, split = speaker_rule(self.settings.speakers).of(
                 self.source.name, self.source.place, self.source.facts()
             )
             for segment in self._segments():
@@ -104,8 +104,10 @@ class SourceChain:
         self._measured = {}
         try:
             self.outcome.clips.append(self._clip(segment, speaker, split))
-        except Dropped as drop:
-            self._drop(drop)
+        except InputError as error:
+            self._drop(error)
+        except Exception as error:
+            self._defect(error)
 
     def _segments(self) -> Iterator[Segment]:
         """Stages 1 to 4; scenes that give no segment are noted."""
@@ -190,8 +192,9 @@ class SourceChain:
 
     def _defect(self, error: Exception) -> None:
         check_disk(error)
-        told = f"{type(error).__name__}: {error}"
-        self.outcome.defects.append(f"'{self.source.label}' at stage {self._at}: {told}")
+        told, place = f"{type(error).__name__}: {error}", self._place
+        part = "" if place.end is None else f", {place.start:.2f} to {place.end:.2f} s"
+        self.outcome.defects.append(f"'{self.source.label}' at stage {self._at}{part}: {told}")
         self.outcome.drops.append(Drop(self._place, self._at, DEFECT, told, self._measured))
 
     def _part(self, start: int, stop: int) -> Place:
@@ -215,11 +218,18 @@ class SourceChain:
         return self.store.path("track", key, ".landmarks.npy")
 
 
-def check_tools(settings: Settings) -> None:
-    """Load all that is needed, so that what is missing is told before any work. InputError, CheckpointError."""
+def check_tools(settings: Settings, found: Sequence[VideoFile | Shard]) -> None:
+    """Load all that is needed, so that what is missing is told before any work. InputError, CheckpointError.
+
+    Files may have changed since the last preparation of this process, so none of them is taken from there.
+    """
+    for loaded in (sync_critic, rows_of, speaker_rule):
+        loaded.cache_clear()
     if find_spec("matplotlib") is None:
         raise InputError("matplotlib, which draws the report, is not installed: pip install 'latentsync[train]'")
-    _speakers(settings.speakers)
+    speaker_rule(settings.speakers).check(
+        {str(video.path): video.name for video in found if isinstance(video, VideoFile)}
+    )
     face_detector()
     sync_critic(settings.critic)
     if settings.audio_encoder is not None:
@@ -247,5 +257,6 @@ def rows_of(encoder: str, folder: Path) -> FeatureCache:
 
 
 @lru_cache(maxsize=1)
-def _speakers(rule: str) -> Speakers:
+def speaker_rule(rule: str) -> Speakers:
+    """See `Speakers`."""
     return Speakers(rule)

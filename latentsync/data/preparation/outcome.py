@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 OPEN = "open"  # the stage before all others
 DEFECT = "a defect of the program"
+COPY = "the same content as another file"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def put_together(outcomes: Iterable[Outcome]) -> Outcome:
             whole.seconds += outcome.seconds
         else:
             place = Place(outcome.source, outcome.sha256)
-            whole.drops.append(Drop(place, OPEN, "the same content as another file", original))
+            whole.drops.append(Drop(place, OPEN, COPY, original))
             whole.entered[OPEN] += 1
     return whole
 

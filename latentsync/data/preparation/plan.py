@@ -45,7 +45,7 @@ def plan_preparation(config: DictConfig) -> Plan:
     settings = read_settings(config)
     found = find_sources(settings.videos)
     fingerprints(settings)
-    check_tools(settings)
+    check_tools(settings, found)
     files = [source for source in found if isinstance(source, VideoFile)]
     chosen = files[:: max(1, -(-len(files) // LOOKED_INTO))]
     seconds, unreadable = _lengths(chosen)

@@ -10,16 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.data.manifest import ManifestEntry
-from latentsync.data.preparation.outcome import Outcome
+from latentsync.data.preparation.outcome import COPY, DEFECT, Outcome
 from latentsync.data.preparation.picture import draw_report
+from latentsync.data.preparation.probe import NO_SOUND
 from latentsync.data.preparation.settings import STAGES, Settings
 from latentsync.data.preparation.speakers import BY_FILE, VALIDATION
-from latentsync.data.preparation.store import write_whole
+from latentsync.data.preparation.store import UNREADABLE, write_whole
 
 COUNTED = {"track": "segments", "sync": "segments", "quality": "segments", "features": "segments", "segments": "scenes"}
 FEW_SPEAKERS = 1
 NAMED_REASONS = 3  # in one line
 HOUR = 3600  # seconds
+SHORTER = "shorter than"  # as the reason begins that names the length
+REMEDIES = {
+    UNREADABLE: "the report says why for each; check that they play, or export them again",
+    DEFECT: "the report names the error; tell it to the authors, and run the command again once it is mended",
+    "not in the table of speakers": "add their rows to the table, or give speakers=folder or speakers=file",
+    NO_SOUND: "give videos with the sound of the speech in them",
+    "damaged pictures": "copy or export these videos again",
+    "too few pictures a second": "give videos of 15 pictures a second or more",
+    "the picture stands still": "give videos in which the face moves all the time",
+    SHORTER: "give longer shots without cuts, or make segments.shortest smaller",
+    "no face": "give videos in which a face is seen from the front and is not too small",
+    "face lost": "give videos in which one face stays in sight, or make segments.shortest smaller",
+    "nobody is heard speaking": "give videos of people who speak, with little else to be heard",
+    "offset out of reach": "put sound and pictures in step, or make sync.reach larger",
+    "confidence of the sync too small": "make sync.smallest_confidence smaller, or give videos whose speaker is seen",
+    "quality too small": "make quality.smallest smaller, or give sharper and better lit videos",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +74,17 @@ class Report:
         return [*told, *(f"note: {notice}" for notice in self.notices), *(f"defect: {told}" for told in self.defects)]
 
     def summary_of_drops(self) -> str:
-        """Where most fell, in one line."""
-        worst = max(self.stages, key=lambda count: sum(count.dropped.values()))
-        return f"most fell at stage {worst.stage} ({_reasons(worst.dropped)})"
+        """Where most fell and what to do about the first reason there, in one line."""
+        fell = {count.stage: {why: n for why, n in count.dropped.items() if why != COPY} for count in self.stages}
+        worst = max(fell, key=lambda stage: sum(fell[stage].values()))
+        if not fell[worst]:
+            return "they hold no video: give shards that do"
+        return f"most fell at stage {worst} ({_reasons(fell[worst])}): {remedy(next(iter(fell[worst])))}"
+
+
+def remedy(reason: str) -> str:
+    """What to do where most is dropped for that reason."""
+    return REMEDIES[SHORTER if reason.startswith(SHORTER) else reason]
 
 
 def _reasons(dropped: dict[str, int]) -> str:
@@ -109,6 +135,11 @@ def _notices(settings: Settings, entries: Sequence[ManifestEntry]) -> list[str]:
         notices.append(
             f"none of {len(speakers)} speakers was drawn for validation: raise split.validation "
             f"({settings.validation:g}) or change split.seed ({settings.seed})"
+        )
+    elif entries and all(entry.split == VALIDATION for entry in entries):
+        notices.append(
+            f"all {len(speakers)} speakers are held out for validation, so that there is nothing to train on: lower "
+            f"split.validation ({settings.validation:g}) or change split.seed ({settings.seed})"
         )
     return notices
 

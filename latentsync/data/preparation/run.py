@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from latentsync.config import save_config
 from latentsync.data.manifest import FILE_NAME, Manifest, ManifestEntry, write_manifest
-from latentsync.data.preparation.chain import Job, check_tools, prepare
+from latentsync.data.preparation.chain import Job, check_tools, prepare, speaker_rule
 from latentsync.data.preparation.extract import extract
 from latentsync.data.preparation.outcome import DEFECT, FinishedClip, Outcome, failed_to_open, put_together
 from latentsync.data.preparation.report import Report, make_report, write_report
@@ -37,14 +38,16 @@ def prepare_data(config: DictConfig, *, progress: bool = True) -> Preparation:
     """Prepare the videos of a merged configuration (`configs/prepare.yaml`); what an earlier run has done is kept.
 
     Writes manifest.jsonl, report.json, report.png and config.yaml into its folder. InputError where an option makes no
-    sense, where nothing is found, and where no clip is left (the report is written all the same).
+    sense, where nothing is found, where a table of speakers has one row for two videos, and where no clip is left (the
+    report is written all the same).
     """
     settings = read_settings(config)
     found = find_sources(settings.videos)
     store = StageStore(settings.folder, fingerprints(settings))
-    check_tools(settings)
+    check_tools(settings, found)
     save_config(config, settings.folder / "config.yaml")
     outcome = _gather(Job(settings, store), found, progress)
+    speaker_rule(settings.speakers).check(_names(found, outcome.clips))
     entries = [_entry(clip, settings) for clip in outcome.clips]
     report = make_report(settings, outcome, entries)
     write_report(report, settings, outcome, entries)
@@ -65,6 +68,13 @@ def _gather(job: Job, found: list[VideoFile | Shard], progress: bool) -> Outcome
             parts[task.path] = _died(task) if outcomes is None else outcomes
             bar.update()
     return put_together(outcome for source in found for outcome in parts[source.path])
+
+
+def _names(found: Iterable[VideoFile | Shard], clips: Iterable[FinishedClip]) -> dict[str, str]:
+    """The name below its folder or inside its shard of every video that gave a clip."""
+    files = {str(video.path): video.name for video in found if isinstance(video, VideoFile)}
+    sources = {clip.place.source for clip in clips}
+    return {source: files.get(source, source.rpartition("::")[2]) for source in sorted(sources)}
 
 
 def _died(task: VideoFile | Shard) -> list[Outcome]:

@@ -29,6 +29,11 @@ class VideoFile:
     path: Path
     root: Path
 
+    @property
+    def name(self) -> str:
+        """Its path below the root."""
+        return self.path.relative_to(self.root).as_posix()
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -95,8 +100,7 @@ def open_source(found: VideoFile | Shard, store: StageStore) -> Iterator[Source]
         with TemporaryDirectory(prefix="latentsync-") as spool:
             yield from _samples(found.path, Path(spool))
         return
-    name = found.path.relative_to(found.root).as_posix()
-    yield Source(found.path, str(found.path), _known_hash(found.path, store), name, found.root.resolve().name)
+    yield Source(found.path, str(found.path), _known_hash(found.path, store), found.name, found.root.resolve().name)
 
 
 def _known_hash(path: Path, store: StageStore) -> str:

@@ -24,7 +24,7 @@ class Speakers:
     def __init__(self, rule: str) -> None:
         """rule: `folder`, the first folder below the one that was given (which names it where there is none); `file`,
         every file is a speaker; or a .tsv or .csv table with the columns file and speaker, and split where wanted: it
-        counts for all files of the speaker. InputError otherwise."""
+        counts for all files of the speaker. A file is its path, or its bare name, see `check`. InputError otherwise."""
         self._rule = rule
         self._table = None if rule in (BY_FOLDER, BY_FILE) else _read_table(Path(rule))
 
@@ -36,15 +36,31 @@ class Speakers:
         """
         path = PurePosixPath(name)
         if self._table is not None:
-            row = self._table.get(name) or self._table.get(path.name)
+            row = self._row_of(name)
             if row is None:
                 raise Dropped("not in the table of speakers", f"{name} is not in {self._rule}")
-            return row
+            return self._table[row]
         if facts.get("speaker"):
             return str(facts["speaker"]), ""
         if self._rule == BY_FILE:
             return str(path.with_suffix("")), ""
         return path.parts[0] if len(path.parts) > 1 else place, ""
+
+    def check(self, videos: Mapping[str, str]) -> None:
+        """InputError where one row of a table stands for two of the videos of a run. videos: as the manifest names
+        them -> name, see `of`."""
+        answered: dict[str, str] = {}
+        for label, name in videos.items():
+            row = self._row_of(name)
+            if row is not None and answered.setdefault(row, label) != label:
+                raise InputError(
+                    f"'{self._rule}' lists '{row}', which may be '{answered[row]}' or '{label}': write their folders "
+                    "in front of their names, from below a folder that holds both and is given as videos"
+                )
+
+    def _row_of(self, name: str) -> str | None:
+        """What a table calls the video: its path, or its bare name, which `check` finds to be no other's."""
+        return next((row for row in (name, PurePosixPath(name).name) if row in (self._table or {})), None)
 
 
 def _read_table(path: Path) -> dict[str, tuple[str, str]]:
@@ -52,7 +68,12 @@ def _read_table(path: Path) -> dict[str, tuple[str, str]]:
         raise InputError(
             f"speakers is '{path}', neither {BY_FOLDER} nor {BY_FILE} nor a .tsv or .csv table that is there: give one"
         )
-    rows = dict(_row(values, where) for where, values in read_rows(path, COLUMNS, NEEDED))
+    rows: dict[str, tuple[str, str]] = {}
+    for where, values in read_rows(path, COLUMNS, NEEDED):
+        file, answer = _row(values, where)
+        if rows.setdefault(file, answer) != answer:
+            both = " and ".join(", ".join(filter(None, said)) for said in (rows[file], answer))
+            raise InputError(f"{where}: '{file}' is listed twice, as {both}: leave one of the rows")
     splits: dict[str, str] = {}
     for speaker, split in rows.values():
         if split and splits.setdefault(speaker, split) != split:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from latentsync.media.outputs import DISK_FULL, PrivateFile
@@ -24,6 +25,10 @@ class Dropped(InputError):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail = reason, detail
+
+
+class Unwritable(InputError):
+    """The machine does not let a result be kept, which is no fault of what it was made of."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class StageStore:
         """The stored result, or that of `compute`, which is stored with the CPU seconds it took.
 
         A result may name `files` relative to the folder; where one is gone, it is computed again. Where `compute`
-        raises InputError, the result is {dropped: reason, detail: ...}. A full disk is no result: OSError.
+        raises InputError, the result is {dropped: reason, detail: ...}. What the machine is to blame for is no result
+        but raised, so that it is tried again: see `check_disk`, and InputError that an OSError was the cause of.
         """
         path = self.path(stage, key, ".json")
         stored = self._stored(path)
@@ -52,6 +58,8 @@ class StageStore:
                 value = compute()
             except InputError as error:
                 check_disk(error)
+                if any(map(_of_the_machine, _causes(error))):
+                    raise
                 drop = error if isinstance(error, Dropped) else Dropped(UNREADABLE, str(error))
                 value = {DROPPED: drop.reason, DETAIL: drop.detail}
             stored = {**value, SECONDS: round(time.process_time() - started, 4)}
@@ -84,9 +92,21 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def check_disk(error: BaseException) -> None:
-    """A full disk says nothing about the content: the run stops."""
+    """A full disk or a cache that cannot be written says nothing about the content: OSError or Unwritable, and the run
+    stops."""
+    for cause in _causes(error):
+        if isinstance(cause, Unwritable) or (isinstance(cause, OSError) and cause.errno in DISK_FULL):
+            raise cause
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
-            raise cause
+        yield cause
         cause = cause.__cause__
+
+
+def _of_the_machine(error: BaseException) -> bool:
+    """libav's errors may be OSError too, and what a file holds causes them (EIO where it is cut off)."""
+    return isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
