@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -196,7 +194,7 @@ class Sweep:
         reports.picture(drawn_curves, common.RESULTS / f"{given.name}.png")
         claims, values = reports.claims_table(found)
         text = (
-            f"# The paper's claims, at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n"
+            f"# The paper's claims, at our scale\n\n"
             f"{common.machine()}\n\n`{UNET}`, {plan.steps[UNET]} updates of each from `{plan.start}` "
             f"({plan.digest[:12]}), seeds {', '.join(map(str, given.seeds))}. {CAUTION}\n\n"
             f"## Claims\n\n{reports.READ}\n\n{claims}\n"

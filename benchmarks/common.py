@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -162,8 +163,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def write_results(name: str, text: str, values: Any) -> None:
-    """Keep a result as `results/NAME.md` to read and `results/NAME.json` to compute with, and print it."""
+    """Keep a result as `results/NAME.md` to read and `results/NAME.json` to compute with, and print it.
+
+    text: a heading and what follows it; the command that was given comes between them
+    """
     RESULTS.mkdir(exist_ok=True)
+    heading, _, rest = text.partition("\n\n")
+    text = f"{heading}\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{rest}"
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
     print(text)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -337,7 +335,7 @@ def report(material: Material, pairs: int) -> None:
     found = finished(material, pairs)
     picture(found, common.RESULTS / "stable_syncnet.png")
     text = (
-        f"# StableSyncNet at our scale\n\nLast command: `{shlex.join(['python', *sys.argv])}`\n\n`{CONFIG}` "
+        f"# StableSyncNet at our scale\n\n`{CONFIG}` "
         f"(`{LATENT_CONFIG}` for latents); drawn speakers, every {HELD_OUT_SHARE}th held out, or GRID s1 without its "
         f"held-out sentences\n\nLast machine (each run's own is in the JSON): {common.machine()}\n\n"
         f"{common.table(HEADER, [row(run) for run in found.values()])}\n"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import shlex
 import signal
 import subprocess
 import sys
@@ -319,7 +318,7 @@ def report(arguments: argparse.Namespace, every: list[dict[str, Any]], lines: li
     shown = ", ".join(f"{name}: {VARIANTS[name]}" for name in dict.fromkeys(found["variant"] for found in every))
     text = (
         f"# Training\n\n{common.machine()}\n\nMedians of {arguments.steps} updates with random weights and random "
-        f"clips, {arguments.workers} workers, caches warm. Command: `{shlex.join(['python', *sys.argv])}`\n\n"
+        f"clips, {arguments.workers} workers, caches warm.\n\n"
         f"{common.table(HEADER, lines)}\nVariants: {shown}. Losses off by: the largest difference to the plain run's, "
         f"update by update, as a share.\n\n{told}{small_card(every)}{UNVERIFIED}\n"
     )

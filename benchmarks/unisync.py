@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -164,7 +162,7 @@ class Sweep:
         cautions = CAUTIONS.format(encoder=encoder)
         margins, shares = reports.variants()
         text = (
-            f"# UniSync at our scale\n\nCommand: `{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}\n\n"
+            f"# UniSync at our scale\n\n{common.machine()}\n\n"
             f"`{CONFIG}`, {plan.steps} updates of each, which took {longest:.1f} minutes at most; seeds "
             f"{', '.join(map(str, seeds))}; mean ± standard deviation over seeds. Of the held-out "
             f"speakers nobody is in training. {reports.CHANCE}\n\n"
