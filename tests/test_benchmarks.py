@@ -187,6 +187,17 @@ def test_what_needs_a_card_is_told_as_not_run(monkeypatch, tmp_path, capsys) -> 
     assert "does not fit" in train.small_card([{**efficient, "memory_gib": 23.0}])
 
 
+def test_a_result_names_the_command_that_made_it(monkeypatch, tmp_path) -> None:
+    import common
+
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seams.py", "--clips", "two words"])
+    common.write_results("seams", "# Seams\n\nA machine.\n\nA table.\n", {"one": 1})
+    told = "# Seams\n\nCommand: `python benchmarks/seams.py --clips 'two words'`\n\nA machine.\n\nA table.\n"
+    assert (tmp_path / "seams.md").read_text() == told
+    assert json.loads((tmp_path / "seams.json").read_text()) == {"one": 1}
+
+
 def test_held_out_speakers_are_asked_one_by_one(tmp_path: Path) -> None:
     import stable_syncnet_measures as measures
     import torch
