@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from shutil import copytree
 
 import pytest
@@ -36,10 +35,7 @@ def test_the_reconstruction_loss_weighs_the_mouth() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> None:
-    compiled: list[str] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
-    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: nullcontext(compiled.append(stance)))
+def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path) -> None:
     out = tmp_path / "out"
     overrides = [
         f"run_folder={tmp_path / 'run'}", f"checkpoint={out}", "synthetic.identities=2",
@@ -56,7 +52,6 @@ def test_the_recipe_ends_in_a_checkpoint_that_loads(tmp_path, monkeypatch) -> No
     assert recipe.stage2.data == recipe.stage1.data and recipe.stage2.resolution == 48
     components = load_components(recipe.run())
     assert components.settings.resolution == 48
-    assert compiled == ["LatentSyncUNet", "force_eager"]  # in stage 1 alone, its validation as it is
     assert components.settings.scheduler["prediction_type"] == "v_prediction"
     assert components.settings.defaults == {
         "num_inference_steps": 6, "guidance_scale": 2.5, "scheduler": "ddim", "region": "mouth",

@@ -69,6 +69,14 @@ def test_both_stages_end_in_a_checkpoint_that_dubs(material) -> None:
     assert pipeline is not None
 
 
+def test_on_a_processor_nothing_is_compiled(material, monkeypatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)
+    with pytest.warns(UserWarning, match="compiled convolutions no gradient .* trains uncompiled"):
+        task_of(options(material, "compiled=true"))
+    assert compiled == []
+
+
 def test_a_killed_stage_2_run_gives_the_same_losses_bit_for_bit(material, monkeypatch) -> None:
     def config(name):
         return stage2(material, f"run_folder={material / name}", "run.steps=4", "run.gradient_accumulation=2")

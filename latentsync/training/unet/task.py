@@ -29,6 +29,7 @@ from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.loop.runner import BadSample, Report
+from latentsync.training.loop.runtime import warn_user
 from latentsync.training.unet.parts import merged
 from latentsync.training.unet.pixel_losses import Critics, pixel_losses
 from latentsync.training.unet.validation import validate
@@ -123,12 +124,19 @@ class UNetTask:
         self.rates = {"encoder.": options.encoder_rate}
         self.figures: dict[str, float] = {}  # of the last validation
         self.updates = 0  # of the weights so far
+        self.compiled = False  # whether it is, see `prepare`
 
     def prepare(self, device: torch.device) -> None:
         """Move what is frozen to the device and encode the clips there; compile the UNet where that is wanted."""
         self.frozen.to(device)
-        if self.options.compiled:
+        self.compiled = self.options.compiled and device.type != "cpu"
+        if self.compiled:
             self.module.unet.compile()
+        elif self.options.compiled:
+            warn_user(
+                "compiled=true, but on processors torch has given compiled convolutions no gradient (2.13, measured: "
+                "benchmarks/README.md): it trains uncompiled; set compiled=false"
+            )
         self.training, self.held_out = self.windows()
 
     def batch(self, indices: Sequence[int]) -> Sample:
@@ -181,7 +189,7 @@ class UNetTask:
         """Loss on held-out windows, what the audio is worth, and a dub of them to look at."""
         if self.held_out is None:
             return Report({})
-        eager = torch.compiler.set_stance("force_eager") if self.options.compiled else nullcontext()
+        eager = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
         with eager:  # a few windows of other shapes are not worth the compiler's minutes
             report = validate(self, module, self.held_out)
         self.figures = dict(report.figures)
