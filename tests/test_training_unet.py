@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from training_task import lines
-from training_unet import RESOLUTION, clip, options, stage2, write_clips, write_critics, write_unisync, write_vae
+from training_unet import (
+    RESOLUTION,
+    clip,
+    options,
+    stage2,
+    write_clips,
+    write_material,
+    write_unisync,
+)
 
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
@@ -28,11 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unet")
-    write_clips(folder / "crops")
-    write_vae(folder / "vae")
-    write_critics(folder / "critics")
-    return folder
+    return write_material(tmp_path_factory.mktemp("unet"))
 
 
 def task_of(config) -> UNetTask:

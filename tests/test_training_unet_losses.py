@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_unet import RESOLUTION, SYNCNET, options, write_clips, write_critics, write_vae
+from training_unet import RESOLUTION, SYNCNET, options, write_material
 
 from latentsync.hub import Settings, save_folder
 from latentsync.models.stable_syncnet import StableSyncNet
@@ -27,10 +27,7 @@ LATENT_SYNCNET = {
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unet_losses")
-    write_clips(folder / "crops")
-    write_vae(folder / "vae")
-    write_critics(folder / "critics")
+    folder = write_material(tmp_path_factory.mktemp("unet_losses"))
     torch.manual_seed(7)
     judge = {"stable_syncnet": StableSyncNet(LATENT_SYNCNET), "settings": Settings(resolution=RESOLUTION)}
     save_folder(folder / "critics" / "latent", **judge)

@@ -70,6 +70,14 @@ def write_vae(folder: Path) -> Path:
     return folder
 
 
+def write_material(folder: Path) -> Path:
+    """Clips, an autoencoder and critics, where `options` and `stage2` look for them."""
+    write_clips(folder / "crops")
+    write_vae(folder / "vae")
+    write_critics(folder / "critics")
+    return folder
+
+
 def write_critics(folder: Path) -> tuple[Path, Path]:
     """A StableSyncNet of pixels and a VideoMAE."""
     torch.manual_seed(6)
