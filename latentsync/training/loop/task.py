@@ -14,8 +14,8 @@ from latentsync.training.loop.logbook import Report
 class Task(Protocol):
     """What is trained. Four things more are used where a task has them: `rates`, a mapping from a prefix of parameter
     names to a factor on the learning rate; `prepare(device)`, which does once what takes long and a dry run can do
-    without; `state_dict` and `load_state_dict`, for state of its own; `exported_updates`, how many updates the weights had
-    that it exports, where those are not the last ones.
+    without; `state_dict` and `load_state_dict`, for state of its own; `exported_updates`, how many updates the exported
+    weights had, where those are not the last ones.
     """
 
     module: torch.nn.Module
