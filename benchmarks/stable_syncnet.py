@@ -33,7 +33,7 @@ from latentsync.evaluation.articulation import spread
 from latentsync.hub import load_stable_syncnet
 from latentsync.training.loop.runner import EXPORT, RunConfig
 from latentsync.training.loop.runner import run as train_task
-from latentsync.training.sync.stable_syncnet import make_task
+from latentsync.training.sync.stable_syncnet import LATENTS, make_task
 from latentsync.types import AUDIO_SAMPLE_RATE, MODEL_FPS, InputError
 
 EXAMPLE = "python benchmarks/stable_syncnet.py --only batch_256 --identities 20 --pairs 5120"
@@ -67,6 +67,7 @@ class Run:
     times: int = 1  # the windows of the others
     looks: int = 0  # other looks that each clip is encoded with
     config: str = CONFIG
+    after: str | None = None  # name of the run whose weights it goes on from
 
     def pairs(self, pairs: int) -> int:
         """So many that it looks at `times` the windows of a run of `pairs` crossed pairs."""
@@ -79,6 +80,14 @@ RUNS = {
     "batch_1024": Run("batch 1024, twice the windows", batch=1024, times=2),
     "latent": Run(
         "batch 64, latents of two looks, six times the windows", batch=64, times=6, looks=1, config=LATENT_CONFIG
+    ),
+    "latent_longer": Run(
+        "the same, then batch 128 with a new learning rate, six times the windows more",
+        batch=128,
+        times=6,
+        looks=1,
+        config=LATENT_CONFIG,
+        after="latent",
     ),
     "offsets": Run(f"batch 64, offsets of up to {MOST_OFFSET} frames not corrected", batch=64, offsets=True),
     "grid": Run("batch 64, GRID s1", data="grid", batch=64),
@@ -171,7 +180,7 @@ def overrides(run: Run, pairs: int, folder: Path) -> list[str]:
         f"run.gradient_accumulation={max(1, run.batch // PART)}",
         f"run.steps={count}",
         f"run.warmup={min(count, max(LEAST_WARMUP, count // 20))}",
-        f"run.learning_rate={LEARNING_RATE if run.batch >= BATCH else LEARNING_RATE / 2:.6f}",
+        f"run.learning_rate={LEARNING_RATE if run.batch > PART else LEARNING_RATE / 2:.6f}",
         f"run.validate_every={every}",
         f"run.save_every={every}",
         f"run.ema_decay={EMA ** (run.batch / BATCH):.5f}",
@@ -192,12 +201,25 @@ def train(name: str, material: Material, pairs: int) -> None:
     if (folder / measures.FOUND).exists():
         return
     config = load_config(run.config, overrides(run, pairs, folder))
+    if run.after:
+        train(run.after, material, pairs)
+        before = run_folder(run.after, material, pairs)
+        config.start_from = str(before / EXPORT)
+        share_latents(before, folder)
     training, held_out = material.clips(run.data, looked_at(config))
     if not (folder / EXPORT).exists():
         train_run(run, config, training, held_out)
     task = make_task(config, training, held_out)
     asked = measures.not_known(held_out) if task.encode else held_out
     measures.keep(measures.answers(load_stable_syncnet(folder / EXPORT), asked, task.encode), folder)
+
+
+def share_latents(before: Path, folder: Path) -> None:
+    """A run sees the latents that the one before it has encoded."""
+    link = folder / LATENTS
+    if not link.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((before / LATENTS).resolve())
 
 
 def train_run(run: Run, config: DictConfig, training: list[ClipCrops], held_out: list[ClipCrops]) -> None:

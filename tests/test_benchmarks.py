@@ -246,6 +246,26 @@ def test_the_sync_sweep_keeps_what_earlier_sweeps_found(monkeypatch, tmp_path) -
     }
 
 
+def test_a_run_of_the_sync_sweep_goes_on_from_what_another_learned(monkeypatch, tmp_path) -> None:
+    import common
+    import stable_syncnet
+
+    trained = []
+    monkeypatch.setattr(common, "WORK", tmp_path)
+    monkeypatch.setattr(stable_syncnet.Material, "clips", lambda *_: ([], []))
+    monkeypatch.setattr(stable_syncnet, "make_task", lambda *_: type("Task", (), {"encode": None}))
+    monkeypatch.setattr(stable_syncnet, "load_stable_syncnet", lambda folder: None)
+    monkeypatch.setattr(stable_syncnet.measures, "answers", lambda *_: {})
+    monkeypatch.setattr(stable_syncnet, "train_run", lambda run, config, *_: trained.append(config))
+    first = tmp_path / "stable_syncnet" / "latent-5000-20"
+    (first / stable_syncnet.LATENTS).mkdir(parents=True)
+    (first / stable_syncnet.LATENTS / "known").touch()
+    stable_syncnet.train("latent_longer", stable_syncnet.Material(tmp_path, 20), 5_000)
+    assert [Path(config.run_folder).name for config in trained] == ["latent-5000-20", "latent_longer-5000-20"]
+    assert [config.start_from for config in trained] == [None, str(first / "export")]
+    assert (Path(trained[1].run_folder) / stable_syncnet.LATENTS / "known").exists()
+
+
 def test_every_case_of_the_training_benchmark_is_a_run_that_can_begin() -> None:
     import train
     from latentsync.config import load_config

@@ -261,3 +261,28 @@ def test_moved_sound_is_found_where_it_was_moved(late: int) -> None:
     expected = float(late <= 1)
     assert offset_figures([curve]) == {"offset_accuracy": expected, "clip_offset_accuracy": expected}
     assert offset_figures([]) == {}
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_the_same_shape(clips, tmp_path) -> None:
+    first = task(clips, "run.seed=5")
+    first.figures = {"loss": 0.5}
+    first.export(first.module, tmp_path)
+    assert not torch.equal(task(clips).module.state_dict()["audio_encoder.conv_in.weight"],
+                           first.module.state_dict()["audio_encoder.conv_in.weight"])  # fmt: skip
+    after = task(clips, f"start_from={tmp_path}").module.state_dict()
+    for name, weight in first.module.state_dict().items():
+        assert torch.equal(weight, after[name]), name
+
+
+def test_a_checkpoint_of_another_shape_is_no_start(clips, tmp_path) -> None:
+    first = task(clips)
+    first.figures = {"loss": 0.5}
+    first.export(first.module, tmp_path)
+    strides = "network.visual_encoder.downsample_factors=[2,[1,2],2,2]"  # the weights would fit
+    with pytest.raises(InputError, match=r"visual_encoder\.downsample_factors is \[\[1, 2\], 2, 2, 2\] there and \[2"):
+        task(clips, f"start_from={tmp_path}", strides)
+    size = ("input.size=32", "network.visual_encoder.downsample_factors=[[2,4],2,2,2]")
+    with pytest.raises(InputError, match=r"input\.size is 16 there and 32 here"):
+        task(clips, f"start_from={tmp_path}", *size)
+    with pytest.raises(CheckpointError):
+        task(clips, "start_from=nowhere/at/all")

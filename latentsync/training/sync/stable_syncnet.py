@@ -6,8 +6,10 @@ clip, binary cross-entropy of the cosine.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from latentsync.data.crops import ClipCrops
 from latentsync.data.manifest import features_folder, read_manifest
 from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
-from latentsync.hub import Settings, load_vae, save_folder
+from latentsync.hub import Settings, load_stable_syncnet, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce, likely_bce
 from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
@@ -27,6 +29,8 @@ from latentsync.training.sync.guard import StuckGuard
 from latentsync.training.sync.task import VALIDATION_SEED, SyncTask, kept, looked_over
 from latentsync.training.sync.validation import ValidationRecipe
 from latentsync.types import InputError
+
+LATENTS = "lower_latents"  # folder of the cache, in the run folder or beside the manifest's features
 
 
 class StableSyncNetTask(SyncTask[VisualInput]):
@@ -95,12 +99,40 @@ def network_config(config: DictConfig) -> dict[str, Any]:
     return described
 
 
-def new_network(config: DictConfig) -> StableSyncNet:
-    """A network with weights drawn from `run.seed`. InputError as `network_config`."""
+def first_network(config: DictConfig) -> StableSyncNet:
+    """The network that a run begins with: of the checkpoint `start_from`, or with weights drawn from `run.seed`.
+
+    InputError as `network_config`, and when the checkpoint is of another shape; CheckpointError when it is none.
+    """
     described = network_config(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        return StableSyncNet(described)
+        network = StableSyncNet(described)
+    if config.start_from:
+        known = load_stable_syncnet(config.start_from)
+        _check_shape(known, network, config.start_from)
+        network.load_state_dict(known.state_dict())
+    return network
+
+
+def _check_shape(known: StableSyncNet, wanted: StableSyncNet, name: str) -> None:
+    asked = _shape(wanted)
+    differing = [
+        f"{part}.{key} is {value} there and {asked[part].get(key)} here"
+        for part, options in _shape(known).items()
+        for key, value in options.items()
+        if value != asked[part].get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"start_from: the network of {name} has another shape: {'; '.join(differing)}; configure the same, or "
+            "leave start_from out"
+        )
+
+
+def _shape(network: StableSyncNet) -> dict[str, dict[str, Any]]:
+    """Its configuration as files hold it, where tuples are lists."""
+    return json.loads(json.dumps({**network.config, "input": asdict(network.input)}))
 
 
 def build(config: DictConfig) -> tuple[Task, str]:
@@ -121,7 +153,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
 
     InputError as `build`.
     """
-    network = new_network(config)
+    network = first_network(config)
     report = looked_over(training, held_out)
     recipe, encode = PairRecipe(**config.pairs), _encoder(config, network.input)
     seen, unseen = (
@@ -155,4 +187,4 @@ def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
     if looks_at.space == "pixel":
         return None
     folder = features_folder(config.manifest) if config.manifest else Path(config.run_folder)
-    return HalfLatents(load_vae(config.vae), looks_at, folder / "lower_latents")
+    return HalfLatents(load_vae(config.vae), looks_at, folder / LATENTS)
