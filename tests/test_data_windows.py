@@ -70,6 +70,11 @@ def test_references_come_from_at_least_sixteen_frames_away() -> None:
     assert torch.equal(batch["masked"], -batch["latents"])
 
 
+def test_references_share_no_frame_with_a_longer_window() -> None:
+    batch = drawn([latent_clip("a_1", 90, 24)], 160, frames=24)
+    assert (batch["latents"] - batch["reference"])[:, 0, :, 0, 0].abs().min() >= 24
+
+
 def test_swapped_surroundings_are_those_of_the_moment_most_alike() -> None:
     batch = drawn([latent_clip("a_1", 75, 8)], 64, frames=8, swapped_context=1.0)
     distance = (batch["latents"] + batch["masked"])[:, 0, 0, 0, 0].abs()  # frames are numbered, so near is alike

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,7 +27,7 @@ from media_clips import (
 )
 
 from latentsync.media.audio import read_waveform, write_wav
-from latentsync.media.outputs import CONTAINERS, PrivateFile, check_output
+from latentsync.media.outputs import CONTAINERS, OLD, PrivateFile, check_output, machine
 from latentsync.media.probe import probe_audio, probe_video
 from latentsync.media.provenance import DIGITAL_SOURCE_TYPE
 from latentsync.media.reader import VideoReader
@@ -307,13 +308,25 @@ def test_leftovers_of_dead_jobs_go_and_those_of_living_ones_stay(tmp_path: Path)
     source, target = make_clip(tmp_path / "v.mp4", 2), tmp_path / "o.mp4"
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
-    dead = tmp_path / f".o.mp4.{child.pid}-0123abcd.partial.mp4"
-    alive = tmp_path / f".o.mp4.{os.getppid()}-0123abcd.partial.mp4"
-    other = tmp_path / f".other.mp4.{child.pid}-0123abcd.partial.mp4"
+    dead = tmp_path / f".o.mp4.{machine()}-{child.pid}-0123abcd.partial.mp4"
+    alive = tmp_path / f".o.mp4.{machine()}-{os.getppid()}-0123abcd.partial.mp4"
+    other = tmp_path / f".other.mp4.{machine()}-{child.pid}-0123abcd.partial.mp4"
     for path in (dead, alive, other):
         path.write_bytes(b"x")
     copy_video(source, target)
     assert not dead.exists() and alive.exists() and other.exists()
+
+
+def test_what_another_machine_writes_on_a_shared_disk_stays_until_it_is_old(tmp_path: Path):
+    source, target = make_clip(tmp_path / "v.mp4", 2), tmp_path / "o.mp4"
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    fresh, old = (tmp_path / f".o.mp4.{host}-{child.pid}-0123abcd.partial.mp4" for host in ("0badcafe", "0badbeef"))
+    for path in (fresh, old):
+        path.write_bytes(b"x")
+    os.utime(old, (0, time.time() - 2 * OLD))
+    copy_video(source, target)
+    assert fresh.exists() and not old.exists()
 
 
 def test_two_jobs_for_one_target_do_not_disturb_each_other(tmp_path: Path):

@@ -76,15 +76,17 @@ def clip_weights(clips: Sequence[NamedClip], shares: dict[str, float]) -> np.nda
     return weights / weights.sum()
 
 
-def draw_moments(starts: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """First frames of a window and of its reference, at least 16 frames apart where the clip has such.
+def draw_moments(starts: np.ndarray, frames: int, rng: np.random.Generator) -> tuple[int, int]:
+    """First frames of a window and of its reference, at least 16 frames apart where the clip has such; of longer
+    windows as many as they have, so that they share none.
 
     starts: (n,) first frames to choose from, in order
     """
+    apart = max(REFERENCE_DISTANCE, frames)
     reach = np.maximum(starts - starts[0], starts[-1] - starts)  # the farthest that a reference can be from each
-    start = int(rng.choice(starts[reach >= min(REFERENCE_DISTANCE, reach.max())]))
+    start = int(rng.choice(starts[reach >= min(apart, reach.max())]))
     distances = np.abs(starts - start)
-    far = starts[distances >= REFERENCE_DISTANCE]
+    far = starts[distances >= apart]
     return start, int(rng.choice(far)) if len(far) else int(starts[distances.argmax()])
 
 

@@ -174,7 +174,7 @@ class Windows:
         """One window. ValueError or OSError when its clip cannot be read or holds numbers that are not finite."""
         rng = sample_generator(self.seed, index)
         clip = self._drawn(rng)
-        start, reference = draw_moments(clip.starts, rng)
+        start, reference = draw_moments(clip.starts, self.recipe.frames, rng)
         sample = {**self._diffusion(rng), **self._pictures(clip, start, reference, rng)}
         times = clip.clip.times[start : start + self.recipe.frames]
         sample.update(clip.sound.window(times, rng))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import platform
 import re
 import secrets
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import av
@@ -17,6 +20,7 @@ from latentsync.types import InputError
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # suffix -> libav muxer
 MAX_NAME_BYTES = 180  # of a target's name inside its temporary's name; file systems end at 255
+OLD = 24 * 3600  # seconds without a write after which what another machine left counts as left
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,15 +50,16 @@ def check_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLik
 
 
 class PrivateFile:
-    """A temporary beside its target that only this job writes: `.NAME.<pid>-<random>.partial.EXT`.
+    """A temporary beside its target that only this job writes: `.NAME.<machine>-<pid>-<random>.partial.EXT`.
 
-    Temporaries that dead jobs left for the same target are removed first; those of living jobs stay.
+    Temporaries that dead jobs left for the same target are removed first; those of living jobs stay. Whether a job of
+    another machine that shares the disk lives cannot be told: its temporary goes when it was not written for a day.
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
         remove_leftovers(target)
-        name = f".{_label(target)}.{os.getpid()}-{secrets.token_hex(4)}.partial{target.suffix}"
+        name = f".{_label(target)}.{machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial{target.suffix}"
         self.path = target.parent / name
 
     def publish(self) -> None:
@@ -68,12 +73,19 @@ class PrivateFile:
 
 def remove_leftovers(target: Path) -> None:
     """Delete temporaries for `target` whose process has ended."""
-    pattern = re.compile(re.escape(f".{_label(target)}.") + r"(\d+)-[0-9a-f]{8}\.partial" + re.escape(target.suffix))
+    ends = r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.partial"
+    pattern = re.compile(re.escape(f".{_label(target)}.") + ends + re.escape(target.suffix))
     for name in _names(target.parent):
-        match = pattern.fullmatch(name)
-        if match and not _alive(int(match[1])):
-            with suppress(OSError):  # another job may have removed it first
-                (target.parent / name).unlink()
+        match, path = pattern.fullmatch(name), target.parent / name
+        with suppress(OSError):  # another job may have removed it first
+            if match and not (_alive(int(match[2])) if match[1] == machine() else _fresh(path)):
+                path.unlink()
+
+
+@cache
+def machine() -> str:
+    """8 hexadecimal digits that tell machines, and containers, on a shared disk apart."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def write_failure(target: Path, error: OSError | av.FFmpegError) -> InputError:
@@ -95,6 +107,10 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:  # a folder may be writable without being listable
         return []
+
+
+def _fresh(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime < OLD
 
 
 def _alive(pid: int) -> bool:
