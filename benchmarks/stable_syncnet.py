@@ -68,6 +68,7 @@ class Run:
     looks: int = 0  # other looks that each clip is encoded with
     config: str = CONFIG
     after: str | None = None  # name of the run whose weights it goes on from
+    seed: int = 1  # of the pairs
 
     def pairs(self, pairs: int) -> int:
         """So many that it looks at `times` the windows of a run of `pairs` crossed pairs."""
@@ -88,6 +89,15 @@ RUNS = {
         looks=1,
         config=LATENT_CONFIG,
         after="latent",
+    ),
+    "latent_longest": Run(
+        "the same, then batch 256 and other pairs, four times the windows more",
+        batch=256,
+        times=4,
+        looks=1,
+        config=LATENT_CONFIG,
+        after="latent_longer",
+        seed=2,
     ),
     "offsets": Run(f"batch 64, offsets of up to {MOST_OFFSET} frames not corrected", batch=64, offsets=True),
     "grid": Run("batch 64, GRID s1", data="grid", batch=64),
@@ -176,6 +186,7 @@ def overrides(run: Run, pairs: int, folder: Path) -> list[str]:
     every = max(1, count // VALIDATIONS)
     return [
         f"run_folder={folder}",
+        f"run.seed={run.seed}",
         f"run.batch={run.batch}",
         f"run.gradient_accumulation={max(1, run.batch // PART)}",
         f"run.steps={count}",

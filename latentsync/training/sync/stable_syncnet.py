@@ -31,6 +31,7 @@ from latentsync.training.sync.validation import ValidationRecipe
 from latentsync.types import InputError
 
 LATENTS = "lower_latents"  # folder of the cache, in the run folder or beside the manifest's features
+LOOKS_SEED = 1  # a clip has the same other looks in every run, so that runs share their latents
 
 
 class StableSyncNetTask(SyncTask[VisualInput]):
@@ -161,7 +162,7 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
         for clips in (training, held_out)
     )
     if recipe.latent_looks:
-        seen = _with_looks(seen, recipe.latent_looks, config.run.seed, encode)
+        seen = _with_looks(seen, recipe.latent_looks, encode)
     plain = PairRecipe(negative_distance=recipe.negative_distance)  # measured alike, whatever is trained on
     return StableSyncNetTask(
         network,
@@ -174,13 +175,13 @@ def make_task(config: DictConfig, training: Sequence[ClipCrops], held_out: Seque
     )
 
 
-def _with_looks(clips: Sequence[SyncClip], count: int, seed: int, encode: HalfLatents | None) -> list[SyncClip]:
+def _with_looks(clips: Sequence[SyncClip], count: int, encode: HalfLatents | None) -> list[SyncClip]:
     if encode is None:
         raise InputError(
             f"pairs.latent_looks is {count} and the network looks at pixels, which change with every pair: set "
             "pairs.latent_looks=0 and pairs.changed_looks"
         )
-    return [seen for clip in clips for seen in clip.with_looks(count, seed)]
+    return [seen for clip in clips for seen in clip.with_looks(count, LOOKS_SEED)]
 
 
 def _encoder(config: DictConfig, looks_at: VisualInput) -> HalfLatents | None:
