@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,13 +22,13 @@ import stable_syncnet_measures as measures
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from run_logs import WARM_UP, smoothed, speeds, updates, validations
+from run_logs import WARM_UP, speeds
+from stable_syncnet_report import HEADER, curves, picture, row
 
 from latentsync.config import load_config
 from latentsync.data.crops import ClipCrops, load_clip
 from latentsync.data.preparation.continuous import prepare_clip
 from latentsync.data.sampling import sample_generator
-from latentsync.evaluation.articulation import spread
 from latentsync.hub import load_stable_syncnet
 from latentsync.training.loop.runner import EXPORT, RunConfig
 from latentsync.training.loop.runner import run as train_task
@@ -50,9 +49,6 @@ TAKES = 2  # of a drawn speaker
 SECONDS, SIDE, FIRST_SEED = 3.0, 288, 1000  # of a take; its seeds
 RESOLUTION = 112  # px of prepared crops
 MOST_OFFSET = 8  # frames, either way, of a clip whose offset is not corrected
-SMOOTHED = 2048  # pairs that a point of a loss curve is the mean of
-LEFT = 0.65  # loss from which a run counts as having left ln 2
-FIGURES = ("accuracy", "auc", "offset_accuracy", "clip_offset_accuracy")
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,11 @@ class Run:
     def pairs(self, pairs: int) -> int:
         """So many that it looks at `times` the windows of a run of `pairs` crossed pairs."""
         return self.times * (pairs if self.crossed else pairs // 2)
+
+    def before(self, pairs: int) -> int:
+        """Pairs that its weights had seen when it began."""
+        earlier = RUNS[self.after] if self.after else None
+        return earlier.before(pairs) + earlier.pairs(pairs) if earlier else 0
 
 
 RUNS = {
@@ -276,68 +277,6 @@ def dry_run(material: Material, arguments: argparse.Namespace) -> str:
     )
 
 
-def curves(folder: Path, run: Run, speakers: str) -> dict[str, Any]:
-    """What the log of a run says, by the pairs seen. speakers: that it was trained on"""
-    done, checks = updates(folder), validations(folder, "accuracy")
-    ends, losses = smoothed([line["loss"] for line in done], max(1, SMOOTHED // run.batch))
-    seconds = sum(run.batch / line["samples_per_second"] for line in done)
-    pairs = [end * run.batch for end in ends]
-    left = next((seen for seen, loss in zip(pairs, losses, strict=True) if loss < LEFT), None)
-    return {
-        "title": run.title,
-        "speakers": speakers,
-        "updates": len(done),
-        "minutes": seconds / 60,
-        "loss": {"pairs": pairs, "values": losses},
-        "left_ln2_after_pairs": left,
-        "by_speaker": measures.kept(folder),
-        "held_out": [{"pairs": line["step"] * run.batch, **_figures(line)} for line in checks],
-    }
-
-
-def _figures(line: dict[str, Any]) -> dict[str, float]:
-    return {name: line[f"validation/{name}"] for name in FIGURES if f"validation/{name}" in line}
-
-
-def picture(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """Training loss and held-out accuracy of all runs, by pairs seen."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for run in found.values():
-        left.plot(run["loss"]["pairs"], run["loss"]["values"], label=run["title"])
-        right.plot([c["pairs"] for c in run["held_out"]], [100 * c["accuracy"] for c in run["held_out"]])
-    left.axhline(math.log(2), color="grey", linestyle=":")
-    left.set(xlabel="pairs seen", ylabel="training loss (dotted: ln 2)")
-    right.set(xlabel="pairs seen", ylabel="right answers on held-out pairs, %")
-    left.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def row(run: dict[str, Any]) -> list[str]:
-    """One line of the table."""
-    last = run["held_out"][-1]
-    left = run["left_ln2_after_pairs"]
-    shares = [f"{100 * last[name]:.1f}" if name in last else "" for name in FIGURES]
-    left = "never" if left is None else str(left)
-    asked = list(run.get("by_speaker", {}).values())
-    over = spread([100 * share for share in asked])
-    each = f"{over.mean:.1f} [{over.low:.1f}, {over.high:.1f}] ({len(asked)})" if asked else ""
-    return [run["title"], run["speakers"], str(run["updates"]), f"{run['minutes']:.1f}", left, each, *shares]
-
-
-HEADER = ("run", "training speakers", "updates", "minutes of training", f"pairs until the loss fell below {LEFT}")
-HEADER += (
-    "right answers % by held-out speaker [95 %]",
-    "of 512 pairs",
-    "AUC %",
-    "offset found, windows %",
-    "offset found, clips %",
-)
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = common.parser(__doc__, EXAMPLE)
@@ -359,7 +298,7 @@ def finished(material: Material, pairs: int) -> dict[str, dict[str, Any]]:
         folder = run_folder(name, material, pairs)
         if (folder / EXPORT).exists():
             speakers = "GRID s1" if run.data == "grid" else str(material.identities - held_out)
-            found[folder.name] = {**curves(folder, run, speakers), "machine": common.machine()}
+            found[folder.name] = {**curves(folder, run, speakers, run.before(pairs)), "machine": common.machine()}
     return found
 
 

@@ -236,7 +236,7 @@ def test_the_sync_sweep_keeps_what_earlier_sweeps_found(monkeypatch, tmp_path) -
     (tmp_path / "stable_syncnet.json").write_text(json.dumps(earlier))
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(common, "WORK", tmp_path)
-    monkeypatch.setattr(stable_syncnet, "curves", lambda folder, run, speakers: {"title": run.title, "of": speakers})
+    monkeypatch.setattr(stable_syncnet, "curves", lambda folder, run, speakers, before: {"of": speakers})
     for name in ("latent-5000-20", "grid-5000-20"):
         (tmp_path / "stable_syncnet" / name / "export").mkdir(parents=True)
     found = stable_syncnet.finished(stable_syncnet.Material(tmp_path, 20), 5_000)
@@ -265,6 +265,8 @@ def test_a_run_of_the_sync_sweep_goes_on_from_what_another_learned(monkeypatch, 
     assert [Path(config.run_folder).name for config in trained] == ["latent-5000-20", "latent_longer-5000-20"]
     assert [config.start_from for config in trained] == [None, str(first / "export")]
     assert (Path(trained[1].run_folder) / stable_syncnet.LATENTS / "known").exists()
+    begun = {name: run.before(32_768) for name, run in stable_syncnet.RUNS.items() if run.before(32_768)}
+    assert begun == {"latent_longer": 6 * 32_768, "latent_longest": 12 * 32_768}
 
 
 def test_every_case_of_the_training_benchmark_is_a_run_that_can_begin() -> None:
