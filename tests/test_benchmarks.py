@@ -18,7 +18,6 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = (
     *("articulation", "dub_clips", "memory", "seams", "amplitude"),
     *("counterfactual", "crops", "prepare", "stable_syncnet", "train", "finetune", "claims", "sync", "unisync"),
-    "finetune_drawn",
 )
 
 
@@ -290,30 +289,3 @@ def test_a_dry_run_of_the_sync_sweep_knows_what_is_left(monkeypatch, tmp_path) -
     arguments = type("Given", (), {"pairs": 6_000, "only": ["batch_64", "grid", "latent"]})
     told = stable_syncnet.dry_run(material, arguments)
     assert "1.0 minutes for 6000 pairs" in told and "2 runs to do (grid, latent), 7 minutes" in told
-
-
-def test_the_drawn_person_is_fine_tuned_on_what_nothing_else_has() -> None:
-    import counterfactual_set
-    import finetune_drawn
-
-    from latentsync.config import load_config
-
-    others = {counterfactual_set.plan(index).identity_seed for index in range(counterfactual_set.TRIPLES)}
-    assert finetune_drawn.PERSON not in others | {26} and finetune_drawn.PERSON < 1000  # training's seeds start there
-    learned = set(range(finetune_drawn.FIRST_TAKE, finetune_drawn.FIRST_TAKE + finetune_drawn.TAKES))
-    assert not learned & set(range(finetune_drawn.FIRST_TRIPLE, finetune_drawn.FIRST_TRIPLE + 100))
-    for kind in finetune_drawn.KINDS.values():
-        config = load_config("finetune_full" if kind.full else "finetune", ["videos=[a.mp4]", *kind.changes(7)])
-        assert config.training.run.steps == 7 and bool(config.training.lora.rank) is not kind.full
-        assert kind.rate in (None, config.training.run.learning_rate)
-
-
-def test_the_gain_over_the_base_is_that_of_each_triple() -> None:
-    import finetune_drawn
-
-    base = [dict.fromkeys(finetune_drawn.SHOWN, value) for value in (0.1, 0.5)]
-    tuned = [dict.fromkeys(finetune_drawn.SHOWN, value) for value in (0.2, 0.6)]
-    text, values = finetune_drawn.table({"base": base, "LoRA": tuned}, "base")
-    gain = values["LoRA"]["over the base"]["r_target"]
-    assert gain["mean"] == pytest.approx(0.1) and gain["std"] < 1e-12
-    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == ["| base", "| LoRA", "| — over the base"]
