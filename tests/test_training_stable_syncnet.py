@@ -164,8 +164,7 @@ def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_pa
     AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **kinds).save_pretrained(  # type: ignore[arg-type]
         tmp_path / "vae"
     )
-    made = task(
-        clips,
+    changes = (
         "input={space: latent, size: 8}",
         f"vae={tmp_path / 'vae'}",
         f"run_folder={tmp_path}",
@@ -173,6 +172,9 @@ def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_pa
         "network.visual_encoder.downsample_factors=[[1,2],2,2,1]",
         "pairs.latent_looks=2",
     )
+    made, other_seed = task(clips, *changes), task(clips, *changes, "run.seed=7")
+    looks = [[clip.look.contents for clip in some.training.clips if clip.look] for some in (made, other_seed)]
+    assert len(looks[0]) == 6 * 2 and looks[0] == looks[1]
     assert not (tmp_path / "lower_latents").exists()  # a dry run comes this far
     made.prepare(torch.device("cpu"))
     batch = made.batch([0, 1])
