@@ -16,6 +16,7 @@ from latentsync.audio.mel import syncnet_mel
 from latentsync.config import load_config
 from latentsync.data.manifest import ManifestEntry, write_manifest
 from latentsync.data.pair_checks import DataReport
+from latentsync.data.pairs import SyncClip
 from latentsync.hub import convert, load_stable_syncnet
 from latentsync.training.loop.runner import RunConfig, run
 from latentsync.training.sync.guard import SILENT_FOR, WATCHED, StuckGuard
@@ -173,7 +174,10 @@ def test_a_network_of_latents_trains_on_what_the_autoencoder_makes(clips, tmp_pa
         "pairs.latent_looks=2",
     )
     made, other_seed = task(clips, *changes), task(clips, *changes, "run.seed=7")
-    looks = [[clip.look.contents for clip in some.training.clips if clip.look] for some in (made, other_seed)]
+    looks = [
+        [clip.look.contents for clip in some.training.clips if isinstance(clip, SyncClip) and clip.look]
+        for some in (made, other_seed)
+    ]
     assert len(looks[0]) == 6 * 2 and looks[0] == looks[1]
     assert not (tmp_path / "lower_latents").exists()  # a dry run comes this far
     made.prepare(torch.device("cpu"))
