@@ -285,10 +285,10 @@ def test_a_checkpoint_of_another_shape_is_no_start(clips, tmp_path) -> None:
     first.figures = {"loss": 0.5}
     first.export(first.module, tmp_path)
     strides = "network.visual_encoder.downsample_factors=[2,[1,2],2,2]"  # the weights would fit
-    with pytest.raises(InputError, match=r"visual_encoder\.downsample_factors is \[\[1, 2\], 2, 2, 2\] there and \[2"):
+    with pytest.raises(InputError, match=r"visual_encoder\.downsample_factors is \[\[1, 2\], 2, 2, 2\] and \[2"):
         task(clips, f"start_from={tmp_path}", strides)
     size = ("input.size=32", "network.visual_encoder.downsample_factors=[[2,4],2,2,2]")
-    with pytest.raises(InputError, match=r"input\.size is 16 there and 32 here"):
+    with pytest.raises(InputError, match=r"input\.size is 16 and 32 is asked for"):
         task(clips, f"start_from={tmp_path}", *size)
     with pytest.raises(CheckpointError):
         task(clips, "start_from=nowhere/at/all")

@@ -6,7 +6,6 @@ clip, binary cross-entropy of the cosine.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,8 +21,9 @@ from latentsync.data.manifest import features_folder, read_manifest
 from latentsync.data.pairs import HalfLatents, PairBatch, PairRecipe, PairSampler, SyncClip, sync_clips
 from latentsync.hub import Settings, load_stable_syncnet, load_vae, save_folder
 from latentsync.losses.sync import cosine_bce, likely_bce
-from latentsync.models.stable_syncnet import StableSyncNet, VisualInput
+from latentsync.models.stable_syncnet import PUBLISHED_CONFIG, StableSyncNet, VisualInput
 from latentsync.models.syncnet_shapes import check_network
+from latentsync.training.loop.start import differing
 from latentsync.training.loop.task import Task
 from latentsync.training.sync.guard import StuckGuard
 from latentsync.training.sync.task import VALIDATION_SEED, SyncTask, kept, looked_over
@@ -117,23 +117,16 @@ def first_network(config: DictConfig) -> StableSyncNet:
 
 
 def _check_shape(known: StableSyncNet, wanted: StableSyncNet, name: str) -> None:
-    asked = _shape(wanted)
-    differing = [
-        f"{part}.{key} is {value} there and {asked[part].get(key)} here"
-        for part, options in _shape(known).items()
-        for key, value in options.items()
-        if value != asked[part].get(key)
-    ]
-    if differing:
+    found = [f"{part}.{told}" for part, asked in _parts(wanted) for told in differing(asked, dict(_parts(known))[part])]
+    if found:
         raise InputError(
-            f"start_from: the network of {name} has another shape: {'; '.join(differing)}; configure the same, or "
-            "leave start_from out"
+            f"start_from: {name} has another shape: {'; '.join(found)}; configure the same, or leave it out"
         )
 
 
-def _shape(network: StableSyncNet) -> dict[str, dict[str, Any]]:
-    """Its configuration as files hold it, where tuples are lists."""
-    return json.loads(json.dumps({**network.config, "input": asdict(network.input)}))
+def _parts(network: StableSyncNet) -> list[tuple[str, dict[str, Any]]]:
+    """The groups of its configuration, by their names."""
+    return [("input", asdict(network.input)), *((tower, network.config[tower]) for tower in PUBLISHED_CONFIG)]
 
 
 def build(config: DictConfig) -> tuple[Task, str]:

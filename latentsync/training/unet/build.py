@@ -24,6 +24,7 @@ from latentsync.models import autoencoder
 from latentsync.models.autoencoder import Autoencoder
 from latentsync.models.unet import LatentSyncUNet
 from latentsync.training.loop.records import clips_hash
+from latentsync.training.loop.start import differing
 from latentsync.training.loop.task import Task
 from latentsync.training.unet.critics import load_critics
 from latentsync.training.unet.data import Cutter, read_clips
@@ -180,19 +181,8 @@ def _new(config: DictConfig, make: Any) -> Any:
 
 
 def _same(given: dict[str, Any], found: Any, what: str) -> None:
-    differing = [
-        f"{key} is {found[key]!r} and {value!r} is asked for"
-        for key, value in given.items()
-        if key in found and _as_list(found[key]) != _as_list(value)
-    ]
-    if differing:
-        raise InputError(
-            f"the {what} has another shape: {'; '.join(differing)}; leave these options out, or start anew"
-        )
-
-
-def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if told := differing(given, found):
+        raise InputError(f"the {what} has another shape: {'; '.join(told)}; leave these options out, or start anew")
 
 
 def _encoder(config: DictConfig, start: Components | None) -> AudioEncoder:
